@@ -1,0 +1,1 @@
+"""Latent diffusion models: the library. It imports neither Prefect nor DVC."""

@@ -1,0 +1,146 @@
+"""Strict, frozen sections of params.yaml, and errors that say where and how to mend.
+
+Each room owns its own section (a subclass of `Section` beside the code that reads it); here are only the mechanics,
+and the one section that every stage reads: `Run`.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """A frozen, keyword-only, complete part of the parameters. Unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    """How everything runs. Each of these changes floating-point sums, so each is a parameter."""
+
+    mode: Literal["exact", "fast"]
+    """exact: deterministic algorithms, the same bytes on every rebuild. fast: autotuning and the quickest kernels."""
+    device: Literal["cpu", "cuda"]
+    threads: int = Field(ge=1)
+    """CPU threads of one process."""
+    instructions: Literal["avx2", "native"]
+    """avx2: cap the CPU's instruction set, for bytes that other CPUs reproduce (4-12 % slower)."""
+
+
+def load(path: Path | str = "params.yaml") -> dict[str, Any]:
+    """The parameters as plain Python values, numbers read as DVC reads them (YAML 1.2: 1e-4 is a number)."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a table of sections, found {type(values).__name__}")
+    return values
+
+
+def section(values: Mapping[str, Any], cls: type[S], place: str, *, file: str = "params.yaml") -> S:
+    """The section at the dotted `place`, checked against `cls`.
+
+    >>> section(load(), Diffusion, "diffusion.text-f4")
+
+    Raises ValueError with one line, e.g.
+    `params.yaml: diffusion.text-f4.unet: unknown key 'widht', did you mean 'width'?`
+    """
+    node: Any = values
+    walked: list[str] = []
+    for key in place.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            known = list(node) if isinstance(node, Mapping) else []
+            where = ".".join(walked) or "the top level"
+            raise ValueError(f"{file}: {where}: no entry '{key}'{_nearest(key, known)}")
+        node = node[key]
+        walked.append(key)
+    return check(node, cls, place, file=file)
+
+
+def check(values: Any, cls: type[S], place: str, *, file: str = "params.yaml") -> S:
+    """`values` as a `cls`, or a ValueError of one line that names `file` and the place in it."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_one_line(error, cls, values, place, file)) from None
+
+
+def _one_line(error: ValidationError, cls: type[Section], values: Any, place: str, file: str) -> str:
+    # The first unknown key explains most of what follows it (a missing key is often the same one, misspelt).
+    details = error.errors()
+    first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+    keys = [str(key) for key in _in_file(first["loc"], values)]
+    if first["type"] == "extra_forbidden":
+        parent, key = ".".join([place, *keys[:-1]]), keys[-1]
+        present = _at(values, keys[:-1])
+        siblings = [k for k in _fields_at(cls, first["loc"][:-1]) if k not in present]
+        return f"{file}: {parent}: unknown key '{key}'{_nearest(key, siblings)}"
+    where = ".".join([place, *keys])
+    if first["type"] == "missing":
+        return f"{file}: {where}: missing"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    found = first.get("input")
+    shown = "" if isinstance(found, Mapping | Sequence) and not isinstance(found, str) else f", found {found!r}"
+    return f"{file}: {where}: {message}{shown}"
+
+
+def _in_file(loc: tuple[int | str, ...], values: Any) -> list[int | str]:
+    """`loc` without the tags that pydantic inserts for the members of a union, which are not in the file."""
+    keys: list[int | str] = []
+    node = values
+    for position, key in enumerate(loc):
+        last = position == len(loc) - 1
+        if isinstance(node, Mapping):
+            if key in node:
+                node = node[key]
+            elif not last:
+                continue
+        elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(key, int):
+            node = node[key] if key < len(node) else None
+        else:
+            continue
+        keys.append(key)
+    return keys
+
+
+def _at(values: Any, keys: Sequence[str]) -> list[str]:
+    node = values
+    for key in keys:
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    return [str(key) for key in node] if isinstance(node, Mapping) else []
+
+
+def _fields_at(cls: type[Section], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys that the section at `loc` below `cls` knows; every member of a union counts."""
+    classes: list[type[BaseModel]] = [cls]
+    for key in loc:
+        inner = [c.model_fields[str(key)].annotation for c in classes if key in c.model_fields]
+        if inner:
+            classes = [c for annotation in inner for c in _sections(annotation)]
+    return sorted({name for c in classes for name in c.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [c for argument in getattr(annotation, "__args__", ()) for c in _sections(argument)]
+
+
+def _nearest(key: str, known: Sequence[Any]) -> str:
+    near = difflib.get_close_matches(key, [str(k) for k in known], n=1, cutoff=0.5)
+    if near:
+        return f", did you mean '{near[0]}'?"
+    return f" (there is: {', '.join(str(k) for k in known)})" if known else ""

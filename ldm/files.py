@@ -1,0 +1,84 @@
+"""Files that appear whole or not at all, and their hashes."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a place beside `path` to write to; when the block ends well it becomes `path`, at once and durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with whole(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Sorted keys, two spaces, a last newline: the same values are always the same bytes."""
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found; run the stage that writes it (dvc repro)") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
+
+
+def fresh_folder(path: Path) -> Path:
+    """An empty folder at `path`: what an earlier run left there is not part of this one."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> str:
+    """List the hash of every file in `folder` in its manifest.json, the last file written; return the manifest's hash.
+
+    A later stage names this folder by that one hash without reading it again.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    write_json(folder / MANIFEST, {p.relative_to(folder).as_posix(): sha256(p) for p in files})
+    return sha256(folder / MANIFEST)
+
+
+def identity(folder: Path) -> str:
+    """The hash by which a folder with a manifest is known."""
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder}: incomplete or missing (no {MANIFEST}); run the stage that writes it (dvc repro)")
+    return sha256(folder / MANIFEST)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
