@@ -132,16 +132,16 @@ def test_squeezenet_distance_is_frozen_differentiable_and_zero_for_equal_picture
 
 
 @pytest.mark.skipif(not SQUEEZENET.exists(), reason="needs ../shared/data")
-def test_squeezenet_knows_a_pizza(tmp_path):
-    """Of photographs titled pizza most have pizza (963) among the five likeliest of 1,000 classes: preprocessing is right."""
+def test_squeezenet_takes_pizza_for_food(tmp_path):
+    """The preprocessing is right: of 1,000 classes the likeliest for such photographs is a food (923 to 969)."""
     rows = [json.loads(line) for line in (SHARED / "food" / "captions.jsonl").read_text().splitlines()]
     named = [SHARED / "food" / r["file"] for r in rows if "pizza" in r["title"].lower()][:16]
     found = weights(folder_of(tmp_path / "squeezenet", SQUEEZENET, "squeezenet"))
     trunk, state = vision.trunk(found), found.state_dict()
     deepest = trunk(pictures(named, trunk.size))[-1]
     scores = torch.nn.functional.conv2d(deepest, state["classifier.1.weight"], state["classifier.1.bias"])
-    likeliest = scores.relu().mean((2, 3)).topk(5).indices
-    assert (likeliest == 963).any(1).float().mean() >= 0.7
+    likeliest = scores.relu().mean((2, 3)).argmax(1)
+    assert ((likeliest >= 923) & (likeliest <= 969)).float().mean() >= 0.8
 
 
 @pytest.mark.skipif(not RESNET56.exists(), reason="needs ../shared/data")
