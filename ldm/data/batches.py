@@ -1,0 +1,77 @@
+"""The order in which training sees examples: a pure function of (seed, step), and reading ahead in that order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ldm.data.randomness import generator
+
+T = TypeVar("T")
+
+
+def indices(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batch"]:
+    """Positions of the examples in the batch of `step` (from 0), among `size`.
+
+    The stream of examples is one shuffled epoch after another, each keyed (seed, epoch) and holding every example
+    once; a batch may end one epoch and begin the next. Nothing before `step` is replayed.
+    """
+    if size < 1:
+        raise ValueError("no examples to draw from; the split is empty")
+    place, end = step * batch, (step + 1) * batch
+    parts = []
+    while place < end:
+        epoch, start = divmod(place, size)
+        stop = min(size, start + end - place)
+        parts.append(_permutation(seed, epoch, size)[start:stop])
+        place += stop - start
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
+    return torch.randperm(size, generator=generator("epoch", seed, epoch))
+
+
+def workers() -> int:
+    """How many threads read ahead: LDM_WORKERS, else 1; 0 reads in line. Not a parameter, for it changes no result."""
+    given = os.environ.get("LDM_WORKERS", "1")
+    if not given.isdecimal():
+        raise ValueError(f"LDM_WORKERS={given}: expected how many threads read ahead, such as 1 (0: none)")
+    return int(given)
+
+
+def batches(
+    read: Callable[[Int[Tensor, " batch"]], T],
+    seed: int,
+    first_step: int,
+    last_step: int,
+    batch: int,
+    size: int,
+    workers: int,
+) -> Iterator[T]:
+    """`read(indices(seed, step, batch, size))` for each step of range(first_step, last_step), in order.
+
+    `workers` threads read two batches each ahead; `read` must allow that. An error in `read` is raised at its step.
+    """
+    if workers == 0:
+        for step in range(first_step, last_step):
+            yield read(indices(seed, step, batch, size))
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
+    ahead: deque[Future[T]] = deque()
+    try:
+        for step in range(first_step, last_step):
+            ahead.append(pool.submit(read, indices(seed, step, batch, size)))
+            if len(ahead) == 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,155 @@
+"""Cached latents: Arrow files of fixed-size rows, memory-mapped, read in any order without decoding."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from ldm.files import identity, read_json, whole
+
+DTYPES = {
+    "mean": torch.float32,
+    "std": torch.float32,
+    "pixels": torch.uint8,
+    "tokens": torch.int32,
+    "low_resolution": torch.uint8,
+}
+"""The fixed-size columns there can be; beside them every row has id, draw and label (-1: none)."""
+
+_BATCH_BYTES = 16 << 20
+_FILE_BATCHES = 64
+
+
+class Append(Protocol):
+    def __call__(
+        self, ids: Sequence[str], draws: Sequence[int], labels: Sequence[int], columns: Mapping[str, Tensor]
+    ) -> None: ...
+
+
+@contextmanager
+def write_latents(folder: Path, split: str, shapes: Mapping[str, Sequence[int]]) -> Iterator[Append]:
+    """Yield a function that appends rows, in order of (id, draw), to `SPLIT-00000.arrow` and so on.
+
+    `shapes` gives each fixed-size column's shape without the batch axis. How the rows are cut into calls changes no
+    byte. Each file appears whole.
+
+    >>> with write_latents(folder, "train", {"mean": (3, 8, 8)}) as append:
+    ...     append(["a", "b"], [0, 0], [-1, -1], {"mean": mean})
+    """
+    with ExitStack() as stack:
+        writer = _Writer(folder, split, shapes, stack)
+        yield writer.append
+        writer.write(writer.waiting_rows)
+
+
+class _Writer:
+    def __init__(self, folder: Path, split: str, shapes: Mapping[str, Sequence[int]], stack: ExitStack):
+        self.folder, self.split, self.stack = folder, split, stack
+        self.shapes = {name: tuple(shapes[name]) for name in DTYPES if name in shapes}
+        assert len(self.shapes) == len(shapes), f"columns are {list(DTYPES)}, not {list(shapes)}"
+        fields = [("id", pa.string()), ("draw", pa.int64()), ("label", pa.int64())]
+        for name, shape in self.shapes.items():
+            fields.append((name, pa.list_(pa.from_numpy_dtype(_numpy(name)), prod(shape))))
+        self.schema = pa.schema([pa.field(name, dtype) for name, dtype in fields])
+        row_bytes = sum(prod(shape) * DTYPES[name].itemsize for name, shape in self.shapes.items())
+        self.batch_rows = max(1, _BATCH_BYTES // max(1, row_bytes))
+        self.waiting: list[pa.RecordBatch] = []
+        self.waiting_rows = self.batches = 0
+        self.last: tuple[str, int] | None = None
+        self.file: Any = None
+
+    def append(
+        self, ids: Sequence[str], draws: Sequence[int], labels: Sequence[int], columns: Mapping[str, Tensor]
+    ) -> None:
+        for row in zip(ids, draws, strict=True):
+            assert self.last is None or row > self.last, (
+                f"row {row} after {self.last}: rows come in order of (id, draw)"
+            )
+            self.last = row
+        arrays = [pa.array(list(values)) for values in (ids, draws, labels)]
+        for name, shape in self.shapes.items():
+            values = columns[name].detach().cpu().contiguous()
+            assert values.dtype == DTYPES[name], f"{name}: {values.dtype}, expected {DTYPES[name]}"
+            assert values.shape == (len(ids), *shape), f"{name}: {tuple(values.shape)}, expected {(len(ids), *shape)}"
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().reshape(-1)), prod(shape)))
+        self.waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.waiting_rows += len(ids)
+        while self.waiting_rows >= self.batch_rows:
+            self.write(self.batch_rows)
+
+    def write(self, rows: int) -> None:
+        """Move the first `rows` of those waiting into the file, as one record batch."""
+        if rows == 0:
+            return
+        waiting = pa.Table.from_batches(self.waiting)
+        if self.batches % _FILE_BATCHES == 0:
+            self.stack.close()
+            path = self.folder / f"{self.split}-{self.batches // _FILE_BATCHES:05d}.arrow"
+            beside = self.stack.enter_context(whole(path))
+            self.file = self.stack.enter_context(pa.ipc.new_file(beside, self.schema))
+        self.file.write(waiting.slice(0, rows).combine_chunks().to_batches()[0])
+        self.batches += 1
+        self.waiting_rows -= rows
+        self.waiting = waiting.slice(rows).to_batches()
+
+
+class Latents:
+    """One split of a latents folder: rows in order of (id, draw), by position; safe to read from several threads.
+
+    `info` is latents.json. Raises ValueError where the folder is incomplete or has no such split.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        identity(folder)
+        self.folder = folder
+        self.info: dict[str, Any] = read_json(folder / "latents.json")
+        if not self.info["counts"].get(split):
+            there = ", ".join(self.info["counts"]) or "none"
+            raise ValueError(f"{folder}: no split '{split}' (there is: {there})")
+        pattern = re.compile(re.escape(split) + r"-\d{5}\.arrow")
+        paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+        batches = [b for path in paths for b in pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        expected = self.info["counts"][split]
+        if len(self) != expected:
+            raise ValueError(f"{folder}: {split} has {len(self)} rows, latents.json says {expected}; cache again")
+        self.ids: list[str] = [i for batch in batches for i in batch["id"].to_pylist()]
+        self.draws: Int[Tensor, " rows"] = torch.tensor([d for batch in batches for d in batch["draw"].to_pylist()])
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in self.info["shapes"].items()}
+        self._views = {name: [_view(batch[name], shape) for batch in batches] for name, shape in self.shapes.items()}
+        self._views["label"] = [batch["label"].to_numpy() for batch in batches]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, indices: Int[Tensor, " b"]) -> dict[str, Shaped[Tensor, " b ..."]]:
+        """The rows at `indices`, each column with its shape, `label` int64 (-1: none); copied once, out of the map."""
+        rows = indices.numpy()
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self)}")
+        batch = np.searchsorted(self._starts, rows, side="right") - 1
+        result = {
+            name: np.empty((len(rows), *views[0].shape[1:]), views[0].dtype) for name, views in self._views.items()
+        }
+        for b in np.unique(batch):
+            here = batch == b
+            within = rows[here] - self._starts[b]
+            for name, views in self._views.items():
+                result[name][here] = views[b][within]
+        return {name: torch.from_numpy(values) for name, values in result.items()}
+
+
+def _view(column: pa.FixedSizeListArray, shape: tuple[int, ...]) -> np.ndarray:
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), *shape)
+
+
+def _numpy(name: str) -> np.dtype:
+    return torch.empty(0, dtype=DTYPES[name]).numpy().dtype

@@ -1,0 +1,143 @@
+"""Pictures as files, as uint8 tensors and as floats in [-1, 1]; resizing as the paper does it."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 100_000_000
+"""A picture that claims more is refused before it is decoded: a small file can unpack to fill the memory."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS answers for it
+
+
+def read(content: bytes) -> Image.Image:
+    """The picture in a file as 8-bit RGB, upright: EXIF rotation applied, transparency laid on white.
+
+    Raises ValueError, saying what is wrong with it, where it cannot be decoded whole.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except (OSError, SyntaxError, EOFError, OverflowError, TypeError, IndexError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        raise ValueError(f"corrupt or truncated ({' '.join(str(error).split())})") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit samples are measurements, not a picture; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The central square of `image`, after its short side was brought to `size` by antialiased bicubic.
+
+    Raises ValueError where the short side is shorter than `size`: enlarging would teach the model blur.
+    """
+    short = min(image.size)
+    if short < size:
+        raise ValueError(f"{image.width} x {image.height} is smaller than size {size}")
+    width, height = (round(side * size / short) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_png(image: Image.Image) -> bytes:
+    """PNG of the pixels alone, no metadata: equal pixels are equal bytes."""
+    bare = Image.frombytes(image.mode, image.size, image.tobytes())
+    file = io.BytesIO()
+    bare.save(file, "PNG", compress_level=6)
+    return file.getvalue()
+
+
+def to_image(pixels: UInt8[Tensor, "3 h w"]) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+
+
+def from_image(image: Image.Image) -> UInt8[Tensor, "3 h w"]:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def encode(pixels: UInt8[Tensor, "3 h w"]) -> bytes:
+    return to_png(to_image(pixels))
+
+
+def decode(png: bytes) -> UInt8[Tensor, "3 h w"]:
+    """Pixels of any picture file; of those that `encode` wrote, exactly the pixels it was given."""
+    return from_image(read(png))
+
+
+def decode_map(png: bytes) -> UInt8[Tensor, "h w"]:
+    """A label map: one byte a pixel, its class."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        if image.mode not in ("L", "P"):
+            raise ValueError(f"a label map has one byte a pixel, this one has mode {image.mode}")
+        return torch.from_numpy(np.array(image))
+
+
+def to_float(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """0..255 to [-1, 1], float32."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """[-1, 1] to 0..255, rounded to the nearest and clamped; `to_uint8(to_float(x)) == x` for all 256 values."""
+    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def resize(pixels: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Tensor, "3 height width"]:
+    """Bicubic (a = -0.5), antialiased where it reduces, in uint8: Pillow's `Image.BICUBIC`."""
+    return from_image(to_image(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def low_resolution(pixels: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor, "3 h/f w/f"]:
+    """`pixels` made `factor` times smaller: the low-resolution image of a super-resolution model.
+
+    The paper's degradation for its bicubic model is 4x bicubic (section 4.4); ours is Pillow's BICUBIC, a = -0.5 and
+    antialiased (its support grows by `factor`), rounded to uint8. MATLAB's `imresize`, which published x4 sets use,
+    is the same kernel with other rounding; cv2's and torch's default bicubic do not antialias.
+    """
+    _, height, width = pixels.shape
+    if height % factor or width % factor:
+        raise ValueError(f"size {width} x {height} is not a multiple of low_resolution {factor}")
+    return resize(pixels, height // factor, width // factor)
+
+
+def grid(
+    images: UInt8[Tensor, "b 3 h w"] | Sequence[UInt8[Tensor, "3 h w"]], columns: int, *, enlarge: int = 1, gap: int = 2
+) -> Image.Image:
+    """A contact sheet on white, row by row; `enlarge` repeats each pixel so that small pictures can be seen."""
+    if not len(images):
+        raise ValueError("a grid needs at least one picture")
+    _, height, width = images[0].shape
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    across, down = width * enlarge + gap, height * enlarge + gap
+    sheet = Image.new("RGB", (columns * across + gap, rows * down + gap), "white")
+    for position, pixels in enumerate(images):
+        picture = to_image(pixels)
+        if enlarge != 1:
+            picture = picture.resize((width * enlarge, height * enlarge), Image.Resampling.NEAREST)
+        sheet.paste(picture, (gap + position % columns * across, gap + position // columns * down))
+    return sheet
