@@ -1,0 +1,115 @@
+"""What belongs to a run and not to its results: durations, memory, the environment, the revision.
+
+`.logs/STAGE/NAME.json` and `report/run.html` are in neither git nor DVC. `environment.json` is in git, beside dvc.lock: it says
+where the bytes in dvc.lock were made, so that `flows.verify` can say what differs before it says that bytes do.
+"""
+
+import html
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.console import duration
+from flows.inputs import numeric_versions
+from ldm.config import load
+from ldm.files import read_json, write_bytes, write_json
+
+LOGS = Path(".logs")
+ENVIRONMENT = Path("environment.json")
+
+
+def record(stage: str, name: str, seconds: float, units: int, unit: str) -> None:
+    """Note what a stage that ended well took, and where it ran."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    values = {
+        "stage": stage,
+        "name": name,
+        "ended": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "seconds": round(seconds, 2),
+        "units": units,
+        "unit": unit,
+        "peak_megabytes": kilobytes // 1024,
+    }
+    write_json(LOGS / stage / f"{name}.json", values)
+    here = environment()
+    if not ENVIRONMENT.is_file() or read_json(ENVIRONMENT) != here:
+        write_json(ENVIRONMENT, here)
+
+
+def environment() -> dict[str, Any]:
+    """What, beyond code, parameters and data, the bytes of an output may depend on."""
+    return {
+        "cpu": _cpu(),
+        "gpu": _gpu(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **numeric_versions(),
+    }
+
+
+def write_run_page(path: Path) -> None:
+    """A page with the revision, the environment and what each stage's last run took."""
+    logs = [read_json(log) for log in sorted(LOGS.rglob("*.json"))]
+    total = sum(log["seconds"] for log in logs)
+    facts = {"revision": _revision(), **environment()}
+    rows = [
+        [log["stage"], log["name"], duration(log["seconds"]), _rate(log), f"{log['peak_megabytes']} MB", log["ended"]]
+        for log in sorted(logs, key=lambda log: log["ended"])
+    ]
+    body = (
+        "<h1>How this report was made</h1>"
+        "<p>This page is about the last runs on this machine. It is no part of what DVC tracks; "
+        '<a href="index.html">the report</a> is.</p>'
+        f"{_table(['', ''], [[name, str(value)] for name, value in facts.items()])}"
+        f"<h2>Stages: {duration(total)} together</h2>"
+        f"{_table(['stage', 'name', 'time', 'rate', 'peak memory', 'ended'], rows)}"
+    )
+    style = (
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;font-variant-numeric:tabular-nums}"
+    )
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>This run</title><style>{style}</style>{body}</html>\n'
+    write_bytes(path, page.encode())
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    def line(tag: str, cells: list[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line('th', head) if any(head) else ''}{''.join(line('td', row) for row in rows)}</table>"
+
+
+def _rate(log: dict[str, Any]) -> str:
+    return f"{log['units'] / log['seconds']:.3g} {log['unit']}/s" if log["units"] and log["seconds"] else ""
+
+
+def _revision() -> str:
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "not in git"
+    return described.stdout.strip()
+
+
+def _cpu() -> str:
+    """The model's name: an instruction set alone does not tell two vendors' kernels apart."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for entry in listing.read_text().splitlines():
+            if entry.startswith("model name"):
+                return entry.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    if load().get("run", {}).get("device") != "cuda":
+        return "none"
+    import torch
+
+    return torch.cuda.get_device_name()

@@ -1,0 +1,222 @@
+"""A stage in the Prefect UI: a run named after stage and name, progress that moves, pace, scalars, the latest pictures.
+
+Only shows: it is left out of every stage's dependencies, and a test holds that a stage writes the same bytes without it.
+A server that is slow, or gone, neither stops nor slows a stage: another thread speaks to it, and what it cannot say is dropped.
+"""
+
+import base64
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+from uuid import UUID
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # else it contends for the database and logs so
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
+
+from PIL import Image, ImageDraw
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Completed, Failed, Pending
+
+from flows.console import Pace, duration
+from ldm.progress import Progress
+
+PARENT = "FLOWS_PARENT_TASK_RUN"
+"""Environment variable that holds the id of the task run on whose timeline this stage is drawn."""
+LOCAL_SERVER = "http://127.0.0.1:4200/api"
+
+
+def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Callable[[BaseException], str]) -> None:
+    """Go through all `records` inside a Prefect flow run called `label`, and raise what they raise.
+
+    The run ends as failed with `explain(error)` as its message. Trouble with Prefect is said once on stderr; the records go on.
+    """
+    raised: list[BaseException] = []
+
+    def body() -> State:
+        with Display(label) as display:
+            try:
+                for progress in records:
+                    display.show(progress)
+            except BaseException as error:
+                raised.append(error)
+                state = Cancelled if isinstance(error, KeyboardInterrupt) else Failed
+                return state(message=explain(error))
+        return Completed(message=display.summary)
+
+    try:
+        with using_server(), get_client(sync_client=True) as client:
+            stage_flow = flow(name=stage)(body)
+            parent = os.environ.get(PARENT)
+            run = client.create_flow_run(
+                stage_flow, state=Pending(), name=label, parent_task_run_id=UUID(parent) if parent else None
+            )
+            run_flow(stage_flow, flow_run=run, return_type="state")
+    except Exception as trouble:
+        print(f"{label}: goes on without Prefect: {' '.join(str(trouble).split())}", file=sys.stderr)
+    if raised:
+        raise raised[0]
+    for _ in records:  # all of them, where Prefect could not even begin
+        pass
+
+
+def using_server() -> Any:
+    """Settings with the server that answers: the configured one, else a local one, else Prefect's temporary own."""
+    if not PREFECT_API_URL.value() and answers(LOCAL_SERVER):
+        return temporary_settings({PREFECT_API_URL: LOCAL_SERVER})
+    return temporary_settings({})
+
+
+def answers(api: str) -> bool:
+    try:
+        with urlopen(f"{api}/health", timeout=1) as reply:
+            return bool(reply.status == 200)
+    except (URLError, OSError, ValueError):
+        return False
+
+
+class Display:
+    """Artifacts of the current flow run, brought up to date in place by a thread of its own, at most every `every` seconds."""
+
+    def __init__(self, label: str, every: float = 1.5) -> None:
+        self._label, self._every = label, every
+        self._key = "".join(c if c.isalnum() else "-" for c in label.lower())
+        self._pace, self._history = Pace(), History()
+        self._latest: Progress | None = None
+        self._pictures: dict[str, Image.Image] = {}
+        self._artifacts: dict[str, tuple[UUID, Any]] = {}
+        self._stop, self._news, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._speak, daemon=True)
+        context = FlowRunContext.get()
+        self._run = context.flow_run.id if context and context.flow_run else None
+        self._api = PREFECT_API_URL.value() or (str(context.client.api_url) if context else "")
+        self.summary = ""
+
+    def __enter__(self) -> "Display":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._news.set()
+        self._thread.join(timeout=5)
+
+    def show(self, progress: Progress) -> None:
+        """Note `progress`; costs microseconds, for the thread does the rest."""
+        rate, left = self._pace.at(progress)
+        with self._lock:
+            self._latest = progress
+            self._pictures.update(progress.pictures)
+            self._history.add(progress)
+            self.summary = f"{progress.done} of {progress.total} {progress.unit}"
+            self._rate = "" if rate is None else f"{rate:.3g} {progress.unit}/s"
+            self._left = "" if left is None else duration(left)
+        self._news.set()
+
+    def _speak(self) -> None:
+        try:
+            with SyncPrefectClient(self._api) as client:
+                while not self._stop.is_set():
+                    self._news.wait()
+                    self._news.clear()
+                    self._send(client)
+                    self._stop.wait(self._every)
+                self._send(client)
+        except Exception as trouble:
+            print(f"{self._label}: no longer shown in Prefect: {' '.join(str(trouble).split())}", file=sys.stderr)
+
+    def _send(self, client: SyncPrefectClient) -> None:
+        with self._lock:
+            progress, pictures, self._pictures = self._latest, self._pictures, {}
+            if progress is None:
+                return
+            table, chart = self._table(progress), self._history.chart()
+        percent = 100.0 * progress.done / max(1, progress.total)
+        self._put(client, "progress", "progress", percent)
+        self._put(client, "figures", "markdown", f"{table}\n\n![scalars]({data_url(chart)})" if chart else table)
+        for name, picture in pictures.items():
+            self._put(client, name, "image", data_url(picture))
+
+    def _table(self, progress: Progress) -> str:
+        rows = {
+            progress.unit: f"{progress.done} of {progress.total}",
+            "throughput": self._rate,
+            "time left": self._left,
+        }
+        rows |= {name: f"{value:.5g}" for name, value in progress.scalars.items()}
+        return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+    def _put(self, client: SyncPrefectClient, name: str, kind: str, data: Any) -> None:
+        if name not in self._artifacts:
+            key = f"{self._key}-{''.join(c if c.isalnum() else '-' for c in name.lower())}"
+            made = client.create_artifact(
+                ArtifactCreate(
+                    key=key, type=kind, description=f"{self._label}: {name}", data=data, flow_run_id=self._run
+                )
+            )
+            self._artifacts[name] = made.id, data
+        elif self._artifacts[name][1] != data:
+            client.update_artifact(self._artifacts[name][0], ArtifactUpdate(data=data))
+            self._artifacts[name] = self._artifacts[name][0], data
+
+
+class History:
+    """Scalars over the run, thinned by half whenever they are many."""
+
+    def __init__(self, most: int = 600) -> None:
+        self._most = most
+        self._points: dict[str, list[tuple[int, float]]] = {}
+
+    def add(self, progress: Progress) -> None:
+        for name, value in progress.scalars.items():
+            points = self._points.setdefault(name, [])
+            points.append((progress.done, value))
+            if len(points) > self._most:
+                self._points[name] = points[::2]
+
+    def chart(self, width: int = 640, height: int = 120) -> Image.Image | None:
+        """One small line chart for each scalar, below each other, each on its own scale."""
+        drawable = {name: points for name, points in self._points.items() if len(points) > 1}
+        if not drawable:
+            return None
+        image = Image.new("RGB", (width, height * len(drawable)), "white")
+        draw = ImageDraw.Draw(image)
+        for row, (name, points) in enumerate(drawable.items()):
+            self._line(draw, points, (0, row * height, width, (row + 1) * height))
+            low, high = min(v for _, v in points), max(v for _, v in points)
+            draw.text((6, row * height + 4), f"{name}   {low:.4g} to {high:.4g}, now {points[-1][1]:.4g}", fill="black")
+        return image
+
+    def _line(self, draw: ImageDraw.ImageDraw, points: list[tuple[int, float]], box: tuple[int, int, int, int]) -> None:
+        left, top, right, bottom = box[0] + 6, box[1] + 22, box[2] - 6, box[3] - 6
+        first, last = points[0][0], max(points[-1][0], points[0][0] + 1)
+        low, high = min(v for _, v in points), max(v for _, v in points)
+        place: Mapping[int, tuple[float, float]] = {
+            step: (
+                left + (right - left) * (step - first) / (last - first),
+                bottom - (bottom - top) * ((value - low) / (high - low) if high > low else 0.5),
+            )
+            for step, value in points
+        }
+        draw.rectangle((left, top, right, bottom), outline="#dddddd")
+        draw.line(list(place.values()), fill="#1f77b4", width=2)
+
+
+def data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

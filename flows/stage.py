@@ -1,0 +1,123 @@
+"""Run one stage: iterate its records, show them, and turn what a user can mend into one line and exit code 1."""
+
+import argparse
+import errno
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from flows.console import told
+from flows.inputs import lookup
+from flows.record import record
+from ldm.config import load
+from ldm.progress import Progress
+
+Stage = Callable[[str], Iterator[Progress]]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(stage: Stage, table: str | None = None) -> None:
+    """The command line of a stage whose names are the keys of the dotted `table` in params.yaml."""
+    stage_name = stage.__globals__["__spec__"].name.rpartition(".")[2]
+    arguments = _parser(stage, stage_name, table).parse_args()
+    name = arguments.name if table else stage_name
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(run(stage, stage_name, name, plain=arguments.plain))
+
+
+def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
+    """Run `stage` of `name` to its end; its exit code: 0, 1 with one line on stderr, or 130 where it was stopped.
+
+    What is not the user's to mend keeps its traceback.
+    """
+    label = stage_name if name == stage_name else f"{stage_name} {name}"
+    started = time.monotonic()
+    first = last = None
+
+    def records() -> Iterator[Progress]:
+        nonlocal first, last
+        for last in told(label, stage(name)):
+            first = first or last
+            yield last
+
+    try:
+        if plain:
+            for _ in records():
+                pass
+        else:
+            from flows import show  # here, so that --plain needs no Prefect
+
+            show.in_prefect(stage_name, label, records(), explain)
+    except KeyboardInterrupt:
+        print(f"{label}: stopped; the same command goes on from the last saved state", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not mendable(error):
+            raise
+        print(f"{label}: {explain(error)}", file=sys.stderr)
+        return 1
+    units = last.done - first.done if first and last else 0
+    record(stage_name, name, time.monotonic() - started, units, last.unit if last else "")
+    return 0
+
+
+def mendable(error: BaseException) -> bool:
+    """Whether this is the user's to mend: what the library refuses, or what the system does (a full disk, no permission).
+
+    A ValueError from inside another library is a bug of ours, for we let it through unexplained.
+    """
+    if isinstance(error, OSError) or _disk_full():
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_in = Path(frames[-1].filename).resolve() if frames else ROOT
+    ours = any(raised_in.is_relative_to(ROOT / package) for package in ("ldm", "flows"))
+    return isinstance(error, ValueError) and ours
+
+
+def explain(error: BaseException) -> str:
+    """The error as one line."""
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or _disk_full():
+        return (
+            f"disk full: {Path.cwd()} has no space left; make some and run the same command, nothing finished is lost"
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; the same command goes on from the last saved state"
+    text = " ".join(str(error).split())
+    return text if mendable(error) else f"{type(error).__name__}: {text}"
+
+
+def _disk_full() -> bool:
+    # Writers in C++ and Rust report a full disk as errors of their own.
+    return shutil.disk_usage(Path.cwd()).free < 64 * 1024
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser(stage: Stage, stage_name: str, table: str | None) -> argparse.ArgumentParser:
+    names = _names(table) if table else []
+    example = f"python -m flows.{stage_name}" + (f" {names[0]}" if names else "")
+    there = f"\nnames in params.yaml: {', '.join(names)}\n" if names else ""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m flows.{stage_name}",
+        description=stage.__globals__["__doc__"],
+        epilog=f"example: {example}\n{there}\n`dvc repro` runs it where it is stale.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if table:
+        parser.add_argument("name", metavar="NAME", help=f"a name in `{table}` of params.yaml")
+    parser.add_argument("--plain", action="store_true", help="a line of progress only; needs no Prefect")
+    return parser
+
+
+def _names(table: str) -> list[str]:
+    try:
+        return list(lookup(load(), table))
+    except (ValueError, KeyError, TypeError):
+        return []  # the stage reads params.yaml again and says what is wrong
