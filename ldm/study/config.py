@@ -7,10 +7,12 @@ from pydantic import Field, model_validator
 from ldm.config import Section
 
 QUESTIONS = {
-    "super_resolution": "Which of the two images is the better high-quality version of the low-resolution image in the middle?",
+    "super_resolution": (
+        "Which of the two images is the better high-quality version of the low-resolution image in the middle?"
+    ),
     "any": "Which of the two images looks better?",
 }
-"""What the rater is asked where the section says `question: default`; the first is the question of the paper's study."""
+"""What the rater is asked where the section says `question: default`; the first is the paper's."""
 
 
 class Study(Section):
@@ -37,7 +39,7 @@ class Study(Section):
     catch: int = Field(ge=0)
     """Attention checks strewn among the trials: pairs of the practice's kind, with one evident answer."""
     catch_pass: float = Field(ge=0, le=1)
-    """A rater who gets a smaller part of the attention checks right is left out; fixed here, before any answer is seen."""
+    """A rater who gets a smaller part of the attention checks right is left out: fixed before any answer is seen."""
     hand_in: str
     """Said to the rater at the end, beside the file of answers: where to send it."""
     seed: int = Field(ge=0)
