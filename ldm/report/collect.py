@@ -1,0 +1,175 @@
+"""What a run has made so far, by the names in params.yaml: read and checked, nothing drawn or worded here.
+
+A stage that has not run (no manifest.json, which is written last) has no entry; leftovers of names that params.yaml no
+longer holds are not looked at; a file that is there and broken is a ValueError of one line.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ldm.config import load
+from ldm.files import MANIFEST, identity
+from ldm.report.records import Record, parameter_count, read_history, read_record
+
+T = TypeVar("T")
+History = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """data/prepared/NAME"""
+
+    name: str
+    section: Record
+    about: Record
+    folder: Path
+
+    def shards(self, split: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{split}-*.parquet"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """models/autoencoders/NAME or models/diffusion/NAME; an identity autoencoder has no history and no parameters."""
+
+    name: str
+    section: Record
+    config: Record
+    history: History
+    parameters: int
+    picture: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """data/latents/NAME"""
+
+    name: str
+    section: Record
+    about: Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """samples/NAME"""
+
+    name: str
+    section: Record
+    about: Record
+    folder: Path
+
+    def shards(self) -> list[Path]:
+        return sorted(self.folder.glob("samples-*.parquet"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """metrics/NAME.json or metrics/autoencoders/NAME.json"""
+
+    name: str
+    section: Record
+    figures: Record
+    about: Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """studies/NAME, its public side and its key"""
+
+    name: str
+    section: Record
+    key: Record
+
+
+@dataclass(kw_only=True)
+class Results:
+    params: Record
+    params_text: str
+    identities: dict[str, str] = field(default_factory=dict)
+    """The hash of each folder's manifest, by the folder's path below the root."""
+    datasets: dict[str, Prepared] = field(default_factory=dict)
+    autoencoders: dict[str, Model] = field(default_factory=dict)
+    latents: dict[str, Latents] = field(default_factory=dict)
+    diffusion: dict[str, Model] = field(default_factory=dict)
+    samples: dict[str, Samples] = field(default_factory=dict)
+    autoencoder_metrics: dict[str, Metrics] = field(default_factory=dict)
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    studies: dict[str, Study] = field(default_factory=dict)
+
+
+def collect(root: Path) -> Results:
+    """Read everything that the stages of `root`/params.yaml have written below `root`."""
+    path = root / "params.yaml"
+    params = Record(load(path), path)
+    results = Results(params=params, params_text=path.read_text(encoding="utf-8"))
+
+    def folders(table: str, place: str, read: Callable[[str, Record, Path], T]) -> dict[str, T]:
+        found = {}
+        for name in params.table(table):
+            folder = root / place / name
+            if (folder / MANIFEST).is_file():
+                results.identities[f"{place}/{name}"] = identity(folder)
+                found[name] = read(name, params.table(table).table(name), folder)
+        return found
+
+    def metrics(table: str, place: Path) -> dict[str, Metrics]:
+        sections = params.table("evaluation").table(table)
+        return {n: _metrics(n, sections.table(n), place / f"{n}.json") for n in sections if (place / f"{n}.json").is_file()}
+
+    results.datasets = folders("datasets", "data/prepared", _prepared)
+    results.autoencoders = folders("autoencoders", "models/autoencoders", _autoencoder)
+    results.latents = folders("latents", "data/latents", _latents)
+    results.diffusion = folders("diffusion", "models/diffusion", _diffusion)
+    results.samples = folders("samples", "samples", _samples)
+    results.autoencoder_metrics = metrics("autoencoders", root / "metrics" / "autoencoders")
+    results.metrics = metrics("samples", root / "metrics")
+    for name in params.table("studies"):
+        if (root / "studies" / name / "public" / MANIFEST).is_file():
+            results.identities[f"studies/{name}/public"] = identity(root / "studies" / name / "public")
+            key = read_record(root / "studies" / name / "key.json")
+            results.studies[name] = Study(name=name, section=params.table("studies").table(name), key=key)
+    return results
+
+
+def _prepared(name: str, section: Record, folder: Path) -> Prepared:
+    return Prepared(name=name, section=section, about=read_record(folder / "dataset.json"), folder=folder)
+
+
+def _autoencoder(name: str, section: Record, folder: Path) -> Model:
+    identity_kind = section.text("kind") == "identity"
+    return Model(
+        name=name,
+        section=section,
+        config=read_record(folder / "config.json"),
+        history={} if identity_kind else read_history(folder / "history.csv"),
+        parameters=0 if identity_kind else parameter_count(folder / "model.safetensors"),
+        picture=None if identity_kind else folder / "reconstructions.png",
+    )
+
+
+def _latents(name: str, section: Record, folder: Path) -> Latents:
+    return Latents(name=name, section=section, about=read_record(folder / "latents.json"))
+
+
+def _diffusion(name: str, section: Record, folder: Path) -> Model:
+    return Model(
+        name=name,
+        section=section,
+        config=read_record(folder / "config.json"),
+        history=read_history(folder / "history.csv"),
+        parameters=parameter_count(folder / "model.safetensors"),
+        picture=folder / "samples.png",
+    )
+
+
+def _samples(name: str, section: Record, folder: Path) -> Samples:
+    return Samples(name=name, section=section, about=read_record(folder / "sampling.json"), folder=folder)
+
+
+def _metrics(name: str, section: Record, path: Path) -> Metrics:
+    record = read_record(path)
+    if "figures" not in record:
+        raise ValueError(f"{path}: figures: missing; run the stage that writes it again")
+    return Metrics(name=name, section=section, figures=record.table("figures"), about=record.table("about"))

@@ -1,0 +1,146 @@
+"""Pictures as they stand in the page: data URLs with what they show, in galleries and in strips of the same ids."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ldm.report.collect import Prepared, Results, Samples
+from ldm.report.records import open_picture, rows_by_id, rows_of
+
+GALLERY, STRIP = 24, 8
+SMALL = 128
+"""Pictures below this many pixels wide are shown enlarged, each pixel a square, never smoothed by the browser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    url: str
+    width: int
+    height: int
+    alt: str
+
+    @property
+    def pixelated(self) -> bool:
+        return self.width < SMALL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    picture: Picture
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Rows of pictures of the same ids; `heads` says what each column shows."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Picture, ...], ...]
+    cell: int
+    """Width in CSS pixels at which one picture is shown where there is room."""
+    split: str
+
+
+def embed(content: bytes, place: Path | str, alt: str) -> Picture:
+    """A PNG's bytes as they are, once they are known to open."""
+    image = open_picture(content, place)
+    url = "data:image/png;base64," + base64.b64encode(content).decode()
+    return Picture(url=url, width=image.width, height=image.height, alt=alt)
+
+
+def embed_file(path: Path, alt: str) -> Picture:
+    try:
+        return embed(path.read_bytes(), path, alt)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); run the stage that writes it") from None
+
+
+def embed_image(image: Image.Image, alt: str) -> Picture:
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return embed(buffer.getvalue(), "a drawn picture", alt)
+
+
+def data_gallery(prepared: Prepared, split: str = "train") -> list[Captioned]:
+    """The first pictures of a split with their captions, or their classes where there are none."""
+    rows = islice(rows_of(prepared.shards(split), ["id", "image", "label", "caption"]), GALLERY)
+    return [_captioned(row, prepared, f"data/prepared/{prepared.name}", "Picture") for row in rows]
+
+
+def sample_gallery(samples: Samples, prepared: Prepared | None) -> list[Captioned]:
+    """The first samples with the condition each was drawn for."""
+    rows = islice(rows_of(samples.shards(), ["id", "image", "label", "caption", "seed"]), GALLERY)
+    return [_captioned(row, prepared, f"samples/{samples.name}", f"Sample of {samples.name}") for row in rows]
+
+
+def comparison(group: Sequence[Samples], prepared: Prepared) -> Strip:
+    """Low-resolution image, bicubic, every model of the `group` and the original, for the first ids that all of them have."""
+    split = group[0].section.text("split")
+    ids = _common_ids(group)
+    originals = rows_by_id(prepared.shards(split), ["image"], ids)
+    by_model = [rows_by_id(s.shards(), ["image", "low_resolution"], ids) for s in group]
+    rows, width = [], 0
+    for id_ in ids:
+        place = f"data/prepared/{prepared.name}: id {id_}"
+        original = embed(_bytes(originals[id_], "image", place), place, f"The original {id_}")
+        low_bytes = _bytes(by_model[0][id_], "low_resolution", f"samples/{group[0].name}: id {id_}")
+        low = embed(low_bytes, f"samples/{group[0].name}: id {id_}", f"{id_} at low resolution")
+        enlarged = open_picture(low_bytes, place).resize((original.width, original.height), Image.Resampling.BICUBIC)
+        models = [
+            embed(_bytes(of[id_], "image", f"samples/{s.name}: id {id_}"), f"samples/{s.name}: id {id_}", f"{id_} by {s.name}")
+            for s, of in zip(group, by_model, strict=True)
+        ]
+        rows.append((low, embed_image(enlarged, f"{id_} enlarged by bicubic interpolation"), *models, original))
+        width = max(width, original.width)
+    heads = ("low resolution", "bicubic", *(s.name for s in group), "original")
+    return Strip(heads=heads, rows=tuple(rows), cell=_cell(width), split=split)
+
+
+def comparison_groups(results: Results, members: Sequence[Samples]) -> list[tuple[Prepared, list[Samples]]]:
+    """Samples that enlarge the same pictures by the same factor stand side by side."""
+    groups: dict[tuple[str, str, int], list[Samples]] = {}
+    for samples in members:
+        latents = results.params.table("latents").table(samples.section.text("latents"))
+        key = (latents.text("dataset"), samples.section.text("split"), latents.count("low_resolution"))
+        groups.setdefault(key, []).append(samples)
+    return [(results.datasets[key[0]], group) for key, group in groups.items() if key[0] in results.datasets]
+
+
+def _common_ids(group: Sequence[Samples]) -> list[str]:
+    firsts = [[row["id"] for row in rows_of(s.shards(), ["id"])] for s in group]
+    shared = set(firsts[0]).intersection(*firsts[1:])
+    if not shared:
+        raise ValueError(f"samples/{group[0].name}: shares no id with the others of its split; run dvc repro")
+    return list(dict.fromkeys(id_ for id_ in firsts[0] if id_ in shared))[:STRIP]
+
+
+def _captioned(row: dict[str, Any], prepared: Prepared | None, folder: str, what: str) -> Captioned:
+    place = f"{folder}: id {row['id']}"
+    caption = row["caption"] or _class_name(row["label"], prepared)
+    alt = f"{what}: {caption}" if caption else f"{what}, id {row['id']}"
+    return Captioned(picture=embed(_bytes(row, "image", place), place, alt), caption=caption)
+
+
+def _class_name(label: int | None, prepared: Prepared | None) -> str:
+    if label is None:
+        return ""
+    classes = prepared.about.get("classes") if prepared else None
+    return str(classes[label]) if classes and 0 <= label < len(classes) else f"class {label}"
+
+
+def _bytes(row: dict[str, Any], column: str, place: str) -> bytes:
+    value = row[column]
+    if not isinstance(value, dict) or not isinstance(value.get("bytes"), bytes):
+        raise ValueError(f"{place}: {column}: no picture bytes; run its stage again")
+    return value["bytes"]
+
+
+def _cell(width: int) -> int:
+    """A whole number of CSS pixels for each of the picture's, about 128 wide; large pictures at their own size up to 256."""
+    return max(1, round(SMALL / width)) * width if width < SMALL else min(width, 256)

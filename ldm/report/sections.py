@@ -1,0 +1,187 @@
+"""What each section of the page shows, put together from what was collected; the words around it stand in the templates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ldm.report import figures, pictures
+from ldm.report.collect import Latents, Metrics, Model, Prepared, Results, Samples, Study
+from ldm.report.figures import Cell, Row, Table
+from ldm.report.pictures import Captioned, Picture, Strip
+from ldm.report.plots import scalars_to_draw
+from ldm.report.records import Record
+
+TITLES = {
+    "text": "Text to image",
+    "label": "Class to image",
+    "none": "Unconditional",
+    "low_resolution": "Super-resolution",
+    "layout": "Layout to image",
+    "label_map": "Label map to image",
+}
+
+ATTENTION = "attention checks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataView:
+    prepared: Prepared
+    total: int
+    gallery: list[Captioned]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelView:
+    model: Model
+    picture: Picture | None
+    curves: tuple[str, ...]
+    """Names of plots: plots/NAME.png and plots/NAME-dark.png"""
+    latents: Latents | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesView:
+    samples: Samples
+    gallery: list[Captioned]
+    sheet: Picture | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskView:
+    """All samples of one kind of condition with their figures."""
+
+    condition: str
+    title: str
+    samples: list[SamplesView]
+    strips: list[Strip]
+    table: Table | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    study: Study
+    counts: dict[str, int]
+    """Trials of each comparison, attention checks last."""
+    total: int
+
+
+def data(results: Results) -> list[DataView]:
+    views = []
+    for prepared in results.datasets.values():
+        splits = prepared.about.table("splits")
+        total = sum(splits.count(split) for split in splits)
+        views.append(DataView(prepared=prepared, total=total, gallery=pictures.data_gallery(prepared)))
+    return views
+
+
+def model_view(model: Model, kind: str, results: Results) -> ModelView:
+    alt = f"Originals above reconstructions by {model.name}" if kind == "autoencoder" else f"Samples of {model.name} at the end of training"
+    return ModelView(
+        model=model,
+        picture=pictures.embed_file(model.picture, alt) if model.picture else None,
+        curves=tuple(f"{kind}-{model.name}-{scalar}" for scalar in scalars_to_draw(list(model.history))),
+        latents=results.latents.get(model.section.get("latents", "")),
+    )
+
+
+def tasks(results: Results) -> list[TaskView]:
+    """One for each condition, in the order in which params.yaml first uses it."""
+    by_condition: dict[str, list[Samples]] = {}
+    for samples in results.samples.values():
+        by_condition.setdefault(condition_of(results, samples), []).append(samples)
+    return [_task(condition, members, results) for condition, members in by_condition.items()]
+
+
+def _task(condition: str, members: Sequence[Samples], results: Results) -> TaskView:
+    groups = pictures.comparison_groups(results, members) if condition == "low_resolution" else []
+    names = {samples.name for samples in members}
+    measured = [m for m in results.metrics.values() if m.section.text("samples") in names]
+    return TaskView(
+        condition=condition,
+        title=TITLES.get(condition, condition.replace("_", " ").capitalize()),
+        samples=[_samples(s, results, gallery=not groups) for s in members],
+        strips=[pictures.comparison(group, prepared) for prepared, group in groups],
+        table=figures.table(measured) if measured else None,
+    )
+
+
+def _samples(samples: Samples, results: Results, *, gallery: bool) -> SamplesView:
+    sheet = samples.folder / "sheet.png"
+    dataset = results.params.table("latents").table(samples.section.text("latents")).text("dataset")
+    return SamplesView(
+        samples=samples,
+        gallery=pictures.sample_gallery(samples, results.datasets.get(dataset)) if gallery else [],
+        sheet=pictures.embed_file(sheet, f"The first samples of {samples.name} as one sheet") if sheet.is_file() else None,
+    )
+
+
+def condition_of(results: Results, samples: Samples) -> str:
+    return results.params.table("diffusion").table(samples.section.text("model")).text("condition")
+
+
+def autoencoder_table(results: Results) -> Table | None:
+    metrics = list(results.autoencoder_metrics.values())
+    return figures.table(metrics) if metrics else None
+
+
+def settings(models: Sequence[Model], rows: Mapping[str, str], results: Results) -> Table:
+    """Models side by side, from their sections in params.yaml; `rows` maps a dotted place to what the page calls it."""
+    made = [Row(words="Parameters", key="", better="", cells=tuple(Cell(value=f"{m.parameters:,}") for m in models))]
+    shapes = [_latent_shape(m, results) for m in models]
+    if any(shapes):
+        made.append(Row(words="Latent shape", key="", better="", cells=tuple(Cell(value=s) if s else None for s in shapes)))
+    for place, words in rows.items():
+        cells = tuple(_setting(model.section, place) for model in models)
+        if any(cells):
+            made.append(Row(words=words, key=place, better="", cells=cells))
+    return Table(columns=tuple(m.name for m in models), rows=tuple(made), measured=())
+
+
+def _setting(section: Record, place: str) -> Cell | None:
+    *tables, last = place.split(".")
+    for key in tables:
+        section = section.table(key)
+    value = section.get(last)
+    return None if value is None else Cell(value=figures.plain(value))
+
+
+def _latent_shape(model: Model, results: Results) -> str:
+    latents = results.latents.get(model.section.get("latents", ""))
+    if latents is None:
+        return ""
+    shapes = latents.about.table("shapes")
+    shape = shapes.get("mean") or shapes.get("pixels") or shapes.get("latent") or []
+    return " × ".join(str(side) for side in shape)
+
+
+def study(one: Study) -> StudyView:
+    """How many trials the key holds of each comparison, by who meets whom in it."""
+    names = {"first": one.section.text("first"), "second": one.section.text("second"), "original": "original"}
+    trials, counts = one.key.table("trials"), dict[str, int]()
+    for trial in trials:
+        sides = {trials.table(trial).text("left"), trials.table(trial).text("right")}
+        pair = " | ".join(words for side, words in names.items() if side in sides) if sides <= names.keys() else ATTENTION
+        counts[pair] = counts.get(pair, 0) + 1
+    counts = {pair: counts[pair] for pair in sorted(counts, key=lambda pair: (pair == ATTENTION, pair))}
+    return StudyView(study=one, counts=counts, total=sum(counts.values()))
+
+
+def headlines(results: Results) -> list[tuple[str, str, str]]:
+    """The few figures to know before reading on: value, what it is, what to hold it against."""
+    found = []
+    for kind, metrics in (("reconstruction", results.autoencoder_metrics), ("samples", results.metrics)):
+        for one in metrics.values():
+            found.extend(_headline(kind, one))
+    return found
+
+
+def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:
+    own, bicubic = figures.split_bicubic(one.figures)
+    for key in ("caption_colour", "psnr", "fid", *sorted(k for k in own if k.startswith("fd_") and not k.endswith("_floor"))):
+        if key in own:
+            name = figures.name_of(key)
+            against = f"bicubic {name.write(bicubic[key])}" if key in bicubic else ""
+            if f"{key}_floor" in own:
+                against = f"floor {name.write(own[f'{key}_floor'])}"
+            label = f"{name.words}, {one.name}" + (" reconstructions" if kind == "reconstruction" else "")
+            return [(name.write(own[key]), label, against)]
+    return []

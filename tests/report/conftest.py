@@ -1,0 +1,200 @@
+"""A small run folder in the formats of docs/architecture.md, its pictures drawn here."""
+
+import random
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+from safetensors.numpy import save_file
+
+from ldm.config import load
+from ldm.files import write_bytes, write_json, write_manifest
+from ldm.report.build import build
+from ldm.training.history import History
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+HOSTILE = "<script>alert('caption')</script> & a \"quoted\" square"
+COLOURS = {"red": "#c8332e", "green": "#3a8a3f", "blue": "#2f5fb3", "yellow": "#e0b92f"}
+COUNT = 30
+
+
+def scene(seed: int) -> tuple[Image.Image, str]:
+    draws = random.Random(seed)
+    colour, shape = draws.choice(list(COLOURS)), draws.choice(["circle", "square"])
+    image = Image.new("RGB", (32, 32), draws.choice(["#d9d4c7", "#39424e", "#8d9a8a"]))
+    x, y, side = draws.randint(2, 12), draws.randint(2, 12), draws.randint(10, 18)
+    pen = ImageDraw.Draw(image)
+    (pen.ellipse if shape == "circle" else pen.rectangle)((x, y, x + side, y + side), fill=COLOURS[colour])
+    return image, f"a {colour} {shape}"
+
+
+def blurred(image: Image.Image, strength: int) -> Image.Image:
+    noise = np.random.default_rng(strength).normal(0, 4 * strength, (32, 32, 3))
+    soft = low(image).resize((32, 32), Image.Resampling.BICUBIC)
+    return Image.fromarray(np.clip(np.asarray(soft) + noise, 0, 255).astype(np.uint8))
+
+
+def low(image: Image.Image) -> Image.Image:
+    return image.resize((8, 8), Image.Resampling.BOX)
+
+
+def png(image: Image.Image) -> dict[str, object]:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def grid(images: list[Image.Image], columns: int = 8) -> bytes:
+    sheet = Image.new("RGB", (34 * columns, 34 * -(-len(images) // columns)))
+    for i, image in enumerate(images):
+        sheet.paste(image, (34 * (i % columns) + 1, 34 * (i // columns) + 1))
+    return png(sheet)["bytes"]  # type: ignore[return-value]
+
+
+def write_prepared(folder: Path) -> None:
+    for part, split in enumerate(("train", "validation", "test", "held_out")):
+        rows = []
+        for i in range(COUNT):
+            image, caption = scene(1000 * part + i)
+            caption = HOSTILE if i == 0 else caption
+            rows.append({"id": f"{split}-{i:03d}", "image": png(image), "label": i % 2, "caption": caption, "licence": "CC0"})
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000.parquet")
+    about = {
+        "size": 32,
+        "splits": {split: COUNT for split in ("train", "validation", "test", "held_out")},
+        "classes": ["circle", "square"],
+        "label_map_classes": None,
+        "skipped": [{"path": "broken.png", "reason": "cannot be opened"}],
+        "licences": {"CC0": 4 * COUNT},
+        "palette": {},
+    }
+    write_json(folder / "dataset.json", about)
+    write_manifest(folder)
+
+
+def write_model(folder: Path, columns: dict[str, float], picture: str) -> None:
+    folder.mkdir(parents=True)
+    history = History()
+    draws = np.random.default_rng(len(folder.name))
+    for step in range(10, 1010, 10):
+        noise = 1 + 0.1 * draws.standard_normal()
+        history.add(step, {name: scale * (0.05 + np.exp(-step / 200)) * noise for name, scale in columns.items()})
+    history.write(folder / "history.csv")
+    write_json(folder / "config.json", {"section": {}})
+    save_file({"weight": np.zeros((64, 32, 3, 3), np.float32), "bias": np.zeros(64, np.float32)}, folder / "model.safetensors")
+    write_bytes(folder / picture, grid([scene(i)[0] for i in range(16)]))
+    write_manifest(folder)
+
+
+def write_identity(folder: Path) -> None:
+    write_json(folder / "config.json", {"section": {}})
+    write_manifest(folder)
+
+
+def write_latents(folder: Path, shape: dict[str, list[int]], channels: int) -> None:
+    about = {"kind": "kl", "shapes": shape, "channel_mean": [0.1] * channels, "channel_std": [1.25] * channels}
+    write_json(folder / "latents.json", about)
+    write_manifest(folder)
+
+
+def write_samples(folder: Path, split: str, part: int, condition: str, strength: int) -> None:
+    folder.mkdir(parents=True)
+    rows, images = [], []
+    for i in range(COUNT):
+        original, caption = scene(1000 * part + i)
+        images.append(blurred(original, strength))
+        rows.append(
+            {
+                "id": f"{split}-{i:03d}",
+                "seed": i,
+                "image": png(images[-1]),
+                "label": i % 2,
+                "caption": (HOSTILE if i == 0 else caption) if condition == "text" else None,
+                "low_resolution": png(low(original)) if condition == "low_resolution" else None,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), folder / "samples-00000.parquet")
+    write_bytes(folder / "sheet.png", grid(images))
+    write_json(folder / "sampling.json", {"num_steps": 20, "eta": 0.0, "guidance": 1.0, "seed": 7, "count": COUNT})
+    write_manifest(folder)
+
+
+def write_metrics(root: Path) -> None:
+    about = {"features": "random_conv", "count": 256, "reference_count": 306, "weights": "ab" * 32}
+    drawn = {"sampler": {"kind": "ddim", "num_steps": 20, "eta": 0.0}, "guidance": 3.0, "seed": 7}
+    coder = {"psnr": 27.31, "psnr_bicubic": 20.08, "ssim": 0.912, "ssim_bicubic": 0.7, "rfd_random_conv": 0.41}
+    health = {"latent_mean_0": 0.02, "latent_std_0": 1.31, "latent_kurtosis_0": -0.4}
+    write_json(root / "metrics/autoencoders/kl-f4.json", {"figures": coder | health, "about": about})
+    text = {"caption_colour": 0.8125, "fd_random_conv": 3.2, "fd_random_conv_floor": 0.35, "kid_random_conv": 0.004}
+    for name in ("text-f4", "text-f4-held-out"):
+        write_json(root / f"metrics/{name}.json", {"figures": text, "about": about | drawn})
+    for name, psnr in (("sr-f4", 25.7), ("sr-f1", 22.4)):
+        figures = {"psnr": psnr, "psnr_bicubic": 24.5, "lpips_random": 0.218, "lpips_random_bicubic": 0.267}
+        write_json(root / f"metrics/{name}.json", {"figures": figures, "about": about | drawn | {"guidance": 1.0}})
+
+
+def write_study(folder: Path) -> None:
+    trials = {}
+    for i in range(8):
+        pairs = [("first", "original"), ("second", "original"), ("first", "second"), ("original", "mosaic")]
+        trials[f"t{i}"] = dict(zip(("left", "right"), pairs[i % 4], strict=True), source=f"test-{i:03d}")
+    write_json(folder / "key.json", {"study": "0" * 16, "trials": trials})
+    write_bytes(folder / "public" / "index.html", b"<!doctype html>")
+    write_manifest(folder / "public")
+
+
+def write_run(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PARAMS, root / "params.yaml")
+    params = load(PARAMS)
+    write_prepared(root / "data/prepared/scenes")
+    write_model(root / "models/autoencoders/kl-f4", {"loss": 1.0, "l1": 0.4, "kl": 40.0, "lr": 1.0}, "reconstructions.png")
+    write_identity(root / "models/autoencoders/pixels")
+    write_latents(root / "data/latents/scenes-kl-f4", {"mean": [3, 8, 8]}, 3)
+    write_latents(root / "data/latents/scenes-pixels", {"pixels": [3, 32, 32]}, 3)
+    for name in params["diffusion"]:
+        write_model(root / "models/diffusion" / name, {"loss": 1.0, "lr": 1.0}, "samples.png")
+    for strength, (name, section) in enumerate(params["samples"].items()):
+        condition = params["diffusion"][section["model"]]["condition"]
+        part = ["train", "validation", "test", "held_out"].index(section["split"])
+        write_samples(root / "samples" / name, section["split"], part, condition, strength)
+    write_metrics(root)
+    write_study(root / "studies/super-resolution")
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder in which every stage but the report has run. Copy it before you change it."""
+    root = tmp_path_factory.mktemp("run")
+    write_run(root)
+    return root
+
+
+@pytest.fixture
+def own_run(whole_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def page(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("report") / "report"
+    for _ in build(whole_run, out):
+        pass
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def built() -> Callable[[Path, Path], str]:
+    def run(root: Path, out: Path) -> str:
+        for _ in build(root, out):
+            pass
+        return (out / "index.html").read_text(encoding="utf-8")
+
+    return run
