@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-S = TypeVar("S", bound="Section")
+S = TypeVar("S", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -77,7 +77,12 @@ def check(values: Any, cls: type[S], place: str, *, file: str = "params.yaml") -
         raise ValueError(_one_line(error, cls, values, place, file)) from None
 
 
-def _one_line(error: ValidationError, cls: type[Section], values: Any, place: str, file: str) -> str:
+def nested(values: Any, cls: type[S]) -> S:
+    """For validators whose class depends on another key: errors are relative to the place that pydantic adds itself."""
+    return values if isinstance(values, cls) else check(values, cls, "", file="")
+
+
+def _one_line(error: ValidationError, cls: type[BaseModel], values: Any, place: str, file: str) -> str:
     # The first unknown key explains most of what follows it (a missing key is often the same one, misspelt).
     details = error.errors()
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
@@ -86,15 +91,19 @@ def _one_line(error: ValidationError, cls: type[Section], values: Any, place: st
         parent, key = ".".join([place, *keys[:-1]]), keys[-1]
         present = _at(values, keys[:-1])
         siblings = [k for k in _fields_at(cls, first["loc"][:-1]) if k not in present]
-        return f"{file}: {parent}: unknown key '{key}'{_nearest(key, siblings)}"
+        return _placed(file, parent, f"unknown key '{key}'{_nearest(key, siblings)}")
     where = ".".join([place, *keys])
     if first["type"] == "missing":
-        return f"{file}: {where}: missing"
+        return _placed(file, where, "missing")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     found = first.get("input")
     shown = "" if isinstance(found, Mapping | Sequence) and not isinstance(found, str) else f", found {found!r}"
-    return f"{file}: {where}: {message}{shown}"
+    return _placed(file, where, f"{message}{shown}")
+
+
+def _placed(file: str, where: str, message: str) -> str:
+    return ": ".join(part for part in (file, where.strip("."), message) if part)
 
 
 def _in_file(loc: tuple[int | str, ...], values: Any) -> list[int | str]:
@@ -123,9 +132,9 @@ def _at(values: Any, keys: Sequence[str]) -> list[str]:
     return [str(key) for key in node] if isinstance(node, Mapping) else []
 
 
-def _fields_at(cls: type[Section], loc: tuple[int | str, ...]) -> list[str]:
+def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Names of the keys that the section at `loc` below `cls` knows; every member of a union counts."""
-    classes: list[type[BaseModel]] = [cls]
+    classes = _sections(cls)
     for key in loc:
         inner = [c.model_fields[str(key)].annotation for c in classes if key in c.model_fields]
         if inner:
@@ -134,6 +143,8 @@ def _fields_at(cls: type[Section], loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _sections(annotation.model_fields["root"].annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [c for argument in getattr(annotation, "__args__", ()) for c in _sections(argument)]

@@ -19,9 +19,9 @@ def whole(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
-        with open(beside, "rb") as file:
+        with beside.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
         _sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
@@ -55,7 +55,7 @@ def fresh_folder(path: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

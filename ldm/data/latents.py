@@ -22,7 +22,7 @@ DTYPES = {
     "tokens": torch.int32,
     "low_resolution": torch.uint8,
 }
-"""The fixed-size columns there can be; beside them every row has id, draw and label (-1: none)."""
+"""The fixed-size columns there can be; beside them every row has id, draw, label (-1: none) and caption."""
 
 _BATCH_BYTES = 16 << 20
 _FILE_BATCHES = 64
@@ -30,7 +30,12 @@ _FILE_BATCHES = 64
 
 class Append(Protocol):
     def __call__(
-        self, ids: Sequence[str], draws: Sequence[int], labels: Sequence[int], columns: Mapping[str, Tensor]
+        self,
+        ids: Sequence[str],
+        draws: Sequence[int],
+        labels: Sequence[int],
+        columns: Mapping[str, Tensor],
+        captions: Sequence[str | None] | None = None,
     ) -> None: ...
 
 
@@ -55,7 +60,7 @@ class _Writer:
         self.folder, self.split, self.stack = folder, split, stack
         self.shapes = {name: tuple(shapes[name]) for name in DTYPES if name in shapes}
         assert len(self.shapes) == len(shapes), f"columns are {list(DTYPES)}, not {list(shapes)}"
-        fields = [("id", pa.string()), ("draw", pa.int64()), ("label", pa.int64())]
+        fields = [("id", pa.string()), ("draw", pa.int64()), ("label", pa.int64()), ("caption", pa.string())]
         for name, shape in self.shapes.items():
             fields.append((name, pa.list_(pa.from_numpy_dtype(_numpy(name)), prod(shape))))
         self.schema = pa.schema([pa.field(name, dtype) for name, dtype in fields])
@@ -67,7 +72,12 @@ class _Writer:
         self.file: Any = None
 
     def append(
-        self, ids: Sequence[str], draws: Sequence[int], labels: Sequence[int], columns: Mapping[str, Tensor]
+        self,
+        ids: Sequence[str],
+        draws: Sequence[int],
+        labels: Sequence[int],
+        columns: Mapping[str, Tensor],
+        captions: Sequence[str | None] | None = None,
     ) -> None:
         for row in zip(ids, draws, strict=True):
             assert self.last is None or row > self.last, (
@@ -75,6 +85,7 @@ class _Writer:
             )
             self.last = row
         arrays = [pa.array(list(values)) for values in (ids, draws, labels)]
+        arrays.append(pa.array([None] * len(ids) if captions is None else list(captions), pa.string()))
         for name, shape in self.shapes.items():
             values = columns[name].detach().cpu().contiguous()
             assert values.dtype == DTYPES[name], f"{name}: {values.dtype}, expected {DTYPES[name]}"
@@ -123,12 +134,17 @@ class Latents:
             raise ValueError(f"{folder}: {split} has {len(self)} rows, latents.json says {expected}; cache again")
         self.ids: list[str] = [i for batch in batches for i in batch["id"].to_pylist()]
         self.draws: Int[Tensor, " rows"] = torch.tensor([d for batch in batches for d in batch["draw"].to_pylist()])
+        self._captions = [batch["caption"] for batch in batches]
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in self.info["shapes"].items()}
         self._views = {name: [_view(batch[name], shape) for batch in batches] for name, shape in self.shapes.items()}
         self._views["label"] = [batch["label"].to_numpy() for batch in batches]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def caption(self, index: int) -> str | None:
+        batch = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._captions[batch][index - int(self._starts[batch])].as_py()
 
     def read(self, indices: Int[Tensor, " b"]) -> dict[str, Shaped[Tensor, " b ..."]]:
         """The rows at `indices`, each column with its shape, `label` int64 (-1: none); copied once, out of the map."""

@@ -19,8 +19,8 @@ def key_seed(*key: int | str) -> int:
 def generator(*key: int | str, device: torch.device | None = None) -> torch.Generator:
     """A generator that depends on `key` and on nothing else; on the CPU where no `device` is given.
 
-    On a CPU `manual_seed` keeps only 32 bits of a seed, so among 50,000 keyed noises some would be equal by chance; here the
-    whole state of the twister comes from the key's SHAKE-256.
+    On a CPU `manual_seed` keeps only 32 bits of a seed, so among 50,000 keyed noises some would be equal by chance;
+    here the whole state of the twister comes from the key's SHAKE-256.
 
     >>> torch.randn(3, generator=generator("noise", seed, step))
     """

@@ -1,0 +1,1 @@
+"""First stages: picture to latent and back."""

@@ -1,0 +1,66 @@
+"""Captions through a transformer that is trained jointly with the UNet (paper, section 4.3 and table 17)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from ldm.conditioning import Conditioner
+from ldm.config import Section
+from ldm.nn.blocks import Attention
+from ldm.nn.condition import Condition
+
+
+class Config(Section):
+    width: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    head_width: int = Field(default=64, ge=4)
+    """64 at every width in the release."""
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Layer(nn.Module):
+    """Attention, then a feed-forward of four times the width, each after a norm."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads=config.heads, head_width=config.head_width, dropout=config.dropout)
+        self.into, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        x = x + self.attention(self.norm1(x))
+        return x + self.out(self.dropout(F.gelu(self.into(self.norm2(x)))))
+
+
+class Text(Conditioner):
+    """Token ids to as many tokens. As released, padding is not masked; the null condition is the empty caption."""
+
+    channels = 0
+    null: Tensor
+
+    def __init__(self, config: Config, info: dict[str, Any]) -> None:
+        super().__init__()
+        if not info["null_tokens"]:
+            raise ValueError("condition: text needs a data set with captions, and this one has none")
+        self.token_width = config.width
+        self.embedding = nn.Embedding(info["vocabulary_size"], config.width)
+        self.position = nn.Embedding(len(info["null_tokens"]), config.width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.register_buffer("null", torch.tensor(info["null_tokens"]), persistent=False)
+
+    def forward(self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"], size: tuple[int, int]) -> Condition:
+        tokens = torch.where(dropped[:, None], self.null, rows["tokens"].long())
+        x = self.embedding(tokens) + self.position.weight
+        for layer in self.layers:
+            x = layer(x)
+        return Condition(tokens=self.norm(x))

@@ -1,0 +1,1 @@
+"""Diffusion models of latents: schedule, denoiser, loss and the training loop."""

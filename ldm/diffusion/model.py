@@ -1,0 +1,115 @@
+"""A diffusion model: UNet, conditioner, schedule and latent scale, and how they are kept in a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ldm import conditioning
+from ldm.config import check
+from ldm.diffusion.config import Diffusion, Objective
+from ldm.diffusion.schedule import Schedule
+from ldm.files import identity, read_json
+from ldm.nn.condition import Condition
+from ldm.unet.model import UNet
+
+Denoise = Callable[[Float[Tensor, "b c h w"], Int[Tensor, " b"]], Float[Tensor, "b c h w"]]
+"""From a noisy latent and its step, the latent it is expected to come from."""
+
+
+class LatentScale(nn.Module):
+    """Raw latents (what the autoencoder speaks) to latents (what the UNet sees), channel by channel."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, shift: Float[Tensor, " c"], factor: Float[Tensor, " c"]) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift[:, None, None].clone())
+        self.register_buffer("factor", factor[:, None, None].clone())
+
+    @classmethod
+    def from_statistics(cls, scale: str | float, info: dict[str, Any]) -> "LatentScale":
+        """`info` describes the latents: channel_mean and channel_std over the whole training split."""
+        mean, std = (torch.tensor(info[key], dtype=torch.float32) for key in ("channel_mean", "channel_std"))
+        match scale:
+            case "channel":
+                return cls(mean, 1 / std)
+            case "std":
+                whole = ((std.square() + mean.square()).mean() - mean.mean().square()).sqrt()
+                return cls(torch.zeros_like(mean), torch.ones_like(mean) / whole)
+            case _:
+                return cls(torch.zeros_like(mean), torch.full_like(mean, float(scale)))
+
+    def forward(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return (raw - self.shift) * self.factor
+
+    def inverse(self, latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return latent / self.factor + self.shift
+
+
+class DiffusionModel(nn.Module):
+    """All that was trained together. `info` is the latents.json of the latents it is trained on."""
+
+    def __init__(self, config: Diffusion, info: dict[str, Any]) -> None:
+        super().__init__()
+        self.objective: Objective = config.objective
+        self.schedule = Schedule.from_config(config.schedule)
+        self.shape: tuple[int, int, int] = tuple(info["latent_shape"])
+        if any(size % config.unet.factor for size in self.shape[1:]):
+            raise ValueError(
+                f"unet.channel_mult halves the size {len(config.unet.channel_mult) - 1} times, "
+                f"but latent size {self.shape[1]} is not a multiple of {config.unet.factor}"
+            )
+        self.scale = LatentScale.from_statistics(config.scale, info)
+        self.conditioner = conditioning.build(config.condition, config.conditioner, info)
+        self.unet = UNet(
+            config.unet,
+            latent_channels=self.shape[0],
+            condition_channels=self.conditioner.channels,
+            token_width=self.conditioner.token_width,
+        )
+
+    def condition(self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"]) -> Condition:
+        return self.conditioner(rows, dropped, self.shape[1:])
+
+    def denoiser(self, condition: Condition) -> Denoise:
+        """The model under one condition as a function from noisy latent and step to denoised latent."""
+        schedule = self.schedule.to(self.scale.shift.device)
+
+        def denoise(noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+            return denoised(self.objective, noisy, self.unet(noisy, step, condition), *schedule.at(step))
+
+        return denoise
+
+
+def target(objective: Objective, latent: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What the UNet is trained to predict."""
+    match objective:
+        case "epsilon":
+            return noise
+        case "v":
+            return alpha * noise - sigma * latent  # arXiv 2202.00512, appendix D
+
+
+def denoised(objective: Objective, noisy: Tensor, prediction: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The latent that a prediction stands for: `target` solved for it, with noisy = alpha latent + sigma noise."""
+    match objective:
+        case "epsilon":
+            return (noisy - sigma * prediction) / alpha
+        case "v":
+            return alpha * noisy - sigma * prediction
+
+
+def load(folder: Path) -> tuple[DiffusionModel, dict[str, Any]]:
+    """The averaged model that `train_diffusion` wrote to `folder`, on the CPU, frozen; and its config.json."""
+    identity(folder)
+    about = read_json(folder / "config.json")
+    config = check(about["diffusion"], Diffusion, "diffusion", file=str(folder / "config.json"))
+    model = DiffusionModel(config, about["latents"])
+    model.load_state_dict(load_file(folder / "ema.safetensors"))
+    return model.eval().requires_grad_(False), about

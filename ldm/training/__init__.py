@@ -1,0 +1,1 @@
+"""Small pieces that both training loops share: exactness, optimiser, EMA, checkpoints."""

@@ -1,0 +1,43 @@
+"""Resume state: scratch that lets a killed run go on, and never outlives its inputs."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.files import read_json, sha256, whole, write_json
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The last two states of a run, each with its hash, in a folder that belongs to exactly these inputs.
+
+    The caller keys the folder by a hash of everything the run depends on. Two states are kept, so that one damaged on
+    the disk leaves the one before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Keep `state` (tensors, numbers, strings and containers of them) as that after `step` updates."""
+        path = self.folder / f"step-{step:09d}.pt"
+        with whole(path) as beside:
+            torch.save(state, beside)
+            digest = sha256(beside)
+        write_json(path.with_suffix(".json"), {"sha256": digest, "step": step})
+        for old in sorted(self.folder.glob("step-*.json"))[:-2]:
+            old.unlink()
+            old.with_suffix(".pt").unlink(missing_ok=True)
+
+    def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+        """The newest whole state and its step, or None to start from the beginning."""
+        for note in sorted(self.folder.glob("step-*.json"), reverse=True):
+            path = note.with_suffix(".pt")
+            if path.is_file() and sha256(path) == read_json(note)["sha256"]:
+                state = torch.load(path, map_location=device, weights_only=True)
+                return int(note.stem.removeprefix("step-")), state
+            log.warning("%s is damaged; going back to the checkpoint before it", path)
+        return None

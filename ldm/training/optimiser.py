@@ -1,0 +1,42 @@
+"""The optimisers and learning rates of the paper."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ldm.training.config import Training
+
+
+def adam(parameters: Iterable[nn.Parameter], config: Training) -> torch.optim.Optimizer:
+    """Adam (.5, .9) without weight decay, for first stages and their discriminators (as released)."""
+    return torch.optim.Adam(parameters, lr=config.lr, betas=(0.5, 0.9), fused=True)
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: Training) -> torch.optim.Optimizer:
+    """AdamW, for diffusion (as released)."""
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def rate(config: Training, step: int) -> float:
+    """The learning rate of the update that comes after `step` updates."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    half = config.steps // 2
+    if config.decay == "none" or step < half:
+        return config.lr
+    through = (step - half) / (config.steps - half)
+    return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * through)))
+
+
+def update(optimiser: torch.optim.Optimizer, loss: Tensor, config: Training, step: int) -> Tensor:
+    """One step against `loss`, clipped; returns the gradient's norm before clipping."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for group in optimiser.param_groups:
+        group["lr"] = rate(config, step)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+    optimiser.step()
+    return norm
