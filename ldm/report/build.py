@@ -1,8 +1,7 @@
-"""Stage report: one page that opens anywhere, offline, and holds what a run made and measured; its plots lie beside it."""
+"""Stage report: one page that opens anywhere, offline, with all that a run made; its plots lie beside it."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ldm.files import fresh_folder, write_bytes, write_manifest
 from ldm.progress import Progress
 from ldm.report import plots, sections
-from ldm.report.collect import Model, Results, collect
+from ldm.report.collect import Results, collect
 from ldm.report.figures import plain
 from ldm.report.pictures import embed
 
@@ -87,7 +86,11 @@ def _curves(results: Results) -> dict[str, bytes]:
 
 def _page(results: Results, curves: dict[str, bytes]) -> str:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(plain=plain, quoted=lambda text: quote(text, safe=""))
     coders, diffusion = list(results.autoencoders.values()), list(results.diffusion.values())
@@ -96,16 +99,12 @@ def _page(results: Results, curves: dict[str, bytes]) -> str:
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         headlines=sections.headlines(results),
         data=sections.data(results),
-        autoencoders=_views(coders, "autoencoder", results),
-        autoencoder_settings=sections.settings(coders, AUTOENCODER_ROWS, results),
+        autoencoders=[sections.model_view(model, "autoencoder") for model in coders],
+        autoencoder_settings=sections.settings(coders, AUTOENCODER_ROWS),
         autoencoder_figures=sections.autoencoder_table(results),
-        diffusion=_views(diffusion, "diffusion", results),
-        diffusion_settings=sections.settings(diffusion, DIFFUSION_ROWS, results),
+        diffusion=[sections.model_view(model, "diffusion") for model in diffusion],
+        diffusion_settings=sections.settings(diffusion, DIFFUSION_ROWS),
         tasks=sections.tasks(results),
         studies=[sections.study(study) for study in results.studies.values()],
         plots={name: embed(content, f"plots/{name}.png", "") for name, content in curves.items()},
     )
-
-
-def _views(models: list[Model], kind: str, results: Results) -> list[Any]:
-    return [sections.model_view(model, kind, results) for model in models]

@@ -116,7 +116,8 @@ def collect(root: Path) -> Results:
 
     def metrics(table: str, place: Path) -> dict[str, Metrics]:
         sections = params.table("evaluation").table(table)
-        return {n: _metrics(n, sections.table(n), place / f"{n}.json") for n in sections if (place / f"{n}.json").is_file()}
+        files = {name: place / f"{name}.json" for name in sections}
+        return {n: _metrics(n, sections.table(n), file) for n, file in files.items() if file.is_file()}
 
     results.datasets = folders("datasets", "data/prepared", _prepared)
     results.autoencoders = folders("autoencoders", "models/autoencoders", _autoencoder)
@@ -154,12 +155,14 @@ def _latents(name: str, section: Record, folder: Path) -> Latents:
 
 
 def _diffusion(name: str, section: Record, folder: Path) -> Model:
+    config = read_record(folder / "config.json")
+    parts = config.table("parameters")
     return Model(
         name=name,
         section=section,
-        config=read_record(folder / "config.json"),
+        config=config,
         history=read_history(folder / "history.csv"),
-        parameters=parameter_count(folder / "model.safetensors"),
+        parameters=sum(parts.count(part) for part in parts),
         picture=folder / "samples.png",
     )
 

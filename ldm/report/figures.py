@@ -1,4 +1,4 @@
-"""Figures with their names, direction and how they were measured, laid out as tables: a row a figure, a column what was measured."""
+"""Figures, how they are called and how they were measured, as tables: a row a figure, a column what was measured."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -111,10 +111,10 @@ def table(metrics: Sequence[Metrics]) -> Table:
     columns.sort(key=lambda column: column[0] == "bicubic")  # a stable sort: the baselines stand last
     keys = list(dict.fromkeys(key for _, figures, _ in columns for key in figures if not _beside(key, figures)))
     keys.sort(key=_rank)
-    rows = [
-        Row(words=name_of(key).words, key=key, better=name_of(key).better, cells=tuple(_cell(f, key) for _, f, _ in columns))
-        for key in keys
-    ]
+    rows = []
+    for key in keys:
+        name, cells = name_of(key), tuple(_cell(column, key) for _, column, _ in columns)
+        rows.append(Row(words=name.words, key=key, better=name.better, cells=cells))
     return Table(
         columns=tuple(name for name, _, _ in columns),
         rows=tuple(rows),
@@ -124,7 +124,8 @@ def table(metrics: Sequence[Metrics]) -> Table:
 
 def split_bicubic(figures: Record) -> tuple[dict[str, float], dict[str, float]]:
     """The figures of what was measured, and under the same keys those of the bicubic baseline beside it."""
-    own, bicubic = {}, {}
+    own: dict[str, float] = {}
+    bicubic: dict[str, float] = {}
     for key in figures:
         bare = re.sub(r"^bicubic_|_bicubic(?=_|$)", "", key)
         (own if bare == key else bicubic)[bare] = figures.number(key)
@@ -163,8 +164,9 @@ def _measured(abouts: Sequence[Record | None]) -> tuple[Row, ...]:
     )
     rows = []
     for key in keys:
+        words = MEASURED.get(_last(key), key.replace("_", " ").replace(".", ", "))
         cells = tuple(Cell(value=one[key]) if key in one else None for one in flat)
-        rows.append(Row(words=MEASURED.get(_last(key), key.replace("_", " ").replace(".", ", ")), key=key, better="", cells=cells))
+        rows.append(Row(words=words, key=key, better="", cells=cells))
     return tuple(rows)
 
 

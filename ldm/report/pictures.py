@@ -29,6 +29,10 @@ class Picture:
     def pixelated(self) -> bool:
         return self.width < SMALL
 
+    def enlarged(self, room: int) -> int:
+        """The largest whole multiple of the width, up to four, that `room` CSS pixels hold; else the width itself."""
+        return self.width * max(1, min(4, room // self.width))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
@@ -61,12 +65,6 @@ def embed_file(path: Path, alt: str) -> Picture:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); run the stage that writes it") from None
 
 
-def embed_image(image: Image.Image, alt: str) -> Picture:
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return embed(buffer.getvalue(), "a drawn picture", alt)
-
-
 def data_gallery(prepared: Prepared, split: str = "train") -> list[Captioned]:
     """The first pictures of a split with their captions, or their classes where there are none."""
     rows = islice(rows_of(prepared.shards(split), ["id", "image", "label", "caption"]), GALLERY)
@@ -80,23 +78,21 @@ def sample_gallery(samples: Samples, prepared: Prepared | None) -> list[Captione
 
 
 def comparison(group: Sequence[Samples], prepared: Prepared) -> Strip:
-    """Low-resolution image, bicubic, every model of the `group` and the original, for the first ids that all of them have."""
+    """Low-resolution image, bicubic, each model of the `group` and the original, for the first ids that all have."""
     split = group[0].section.text("split")
     ids = _common_ids(group)
     originals = rows_by_id(prepared.shards(split), ["image"], ids)
     by_model = [rows_by_id(s.shards(), ["image", "low_resolution"], ids) for s in group]
     rows, width = [], 0
     for id_ in ids:
-        place = f"data/prepared/{prepared.name}: id {id_}"
-        original = embed(_bytes(originals[id_], "image", place), place, f"The original {id_}")
-        low_bytes = _bytes(by_model[0][id_], "low_resolution", f"samples/{group[0].name}: id {id_}")
-        low = embed(low_bytes, f"samples/{group[0].name}: id {id_}", f"{id_} at low resolution")
-        enlarged = open_picture(low_bytes, place).resize((original.width, original.height), Image.Resampling.BICUBIC)
+        original = _picture(originals[id_], "image", f"data/prepared/{prepared.name}", f"The original {id_}")
+        low = _picture(by_model[0][id_], "low_resolution", f"samples/{group[0].name}", f"{id_} at low resolution")
+        enlarged = _bicubic(by_model[0][id_]["low_resolution"]["bytes"], original, id_)
         models = [
-            embed(_bytes(of[id_], "image", f"samples/{s.name}: id {id_}"), f"samples/{s.name}: id {id_}", f"{id_} by {s.name}")
-            for s, of in zip(group, by_model, strict=True)
+            _picture(of_model[id_], "image", f"samples/{samples.name}", f"{id_} by {samples.name}")
+            for samples, of_model in zip(group, by_model, strict=True)
         ]
-        rows.append((low, embed_image(enlarged, f"{id_} enlarged by bicubic interpolation"), *models, original))
+        rows.append((low, enlarged, *models, original))
         width = max(width, original.width)
     heads = ("low resolution", "bicubic", *(s.name for s in group), "original")
     return Strip(heads=heads, rows=tuple(rows), cell=_cell(width), split=split)
@@ -121,10 +117,9 @@ def _common_ids(group: Sequence[Samples]) -> list[str]:
 
 
 def _captioned(row: dict[str, Any], prepared: Prepared | None, folder: str, what: str) -> Captioned:
-    place = f"{folder}: id {row['id']}"
     caption = row["caption"] or _class_name(row["label"], prepared)
     alt = f"{what}: {caption}" if caption else f"{what}, id {row['id']}"
-    return Captioned(picture=embed(_bytes(row, "image", place), place, alt), caption=caption)
+    return Captioned(picture=_picture(row, "image", folder, alt), caption=caption)
 
 
 def _class_name(label: int | None, prepared: Prepared | None) -> str:
@@ -134,13 +129,20 @@ def _class_name(label: int | None, prepared: Prepared | None) -> str:
     return str(classes[label]) if classes and 0 <= label < len(classes) else f"class {label}"
 
 
-def _bytes(row: dict[str, Any], column: str, place: str) -> bytes:
-    value = row[column]
+def _picture(row: dict[str, Any], column: str, folder: str, alt: str) -> Picture:
+    place, value = f"{folder}: id {row['id']}", row[column]
     if not isinstance(value, dict) or not isinstance(value.get("bytes"), bytes):
-        raise ValueError(f"{place}: {column}: no picture bytes; run its stage again")
-    return value["bytes"]
+        raise ValueError(f"{place}: {column}: no picture; run its stage again")
+    return embed(value["bytes"], place, alt)
+
+
+def _bicubic(content: bytes, original: Picture, id_: str) -> Picture:
+    """The low-resolution picture at the original's size, by Pillow's bicubic as in `ldm.data.pictures.resize`."""
+    size, buffer = (original.width, original.height), BytesIO()
+    open_picture(content, id_).resize(size, Image.Resampling.BICUBIC).save(buffer, format="PNG")
+    return embed(buffer.getvalue(), id_, f"{id_} enlarged by bicubic interpolation")
 
 
 def _cell(width: int) -> int:
-    """A whole number of CSS pixels for each of the picture's, about 128 wide; large pictures at their own size up to 256."""
+    """A whole number of CSS pixels for each of a small picture's, about 128 in all; a large one's size up to 256."""
     return max(1, round(SMALL / width)) * width if width < SMALL else min(width, 256)

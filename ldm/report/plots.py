@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-HIDDEN = ("lr", "learning_rate", "grad_norm", "gradient_norm", "seconds", "images_per_second")
+HIDDEN = ("lr", "gradient_norm", "adaptive_weight")
+"""Scalars for whoever mends a training, who finds them in history.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,10 @@ def scalars_to_draw(names: Sequence[str]) -> list[str]:
 def curve(points: Sequence[tuple[int, float]], title: str, theme: Theme) -> bytes:
     """One scalar over steps as a PNG: the values as they were, and over them their running mean."""
     steps, values = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_style(theme)}):
+    style: Any = _style(theme)  # matplotlib types its keys as literals
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a matplotlibrc on this machine says
+        matplotlib.rcParams.update(style)
         figure = Figure(figsize=(4.0, 2.5), dpi=160, layout="constrained")
         axes: Any = figure.add_subplot()
         axes.set_title(title, loc="left")

@@ -1,4 +1,4 @@
-"""Reading what other stages wrote: every way in which a file can be broken is a ValueError of one line that names it."""
+"""Reading what other stages wrote: each way in which a file can be broken is a ValueError of one line that names it."""
 
 import csv
 import math

@@ -1,10 +1,10 @@
-"""What each section of the page shows, put together from what was collected; the words around it stand in the templates."""
+"""What each section of the page shows, put together from what was collected; the words around it are templates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report import figures, pictures
-from ldm.report.collect import Latents, Metrics, Model, Prepared, Results, Samples, Study
+from ldm.report.collect import Metrics, Model, Prepared, Results, Samples, Study
 from ldm.report.figures import Cell, Row, Table
 from ldm.report.pictures import Captioned, Picture, Strip
 from ldm.report.plots import scalars_to_draw
@@ -19,12 +19,14 @@ TITLES = {
     "label_map": "Label map to image",
 }
 
+SPLITS = ("train", "validation", "test", "held_out")
 ATTENTION = "attention checks"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataView:
     prepared: Prepared
+    parts: dict[str, int]
     total: int
     gallery: list[Captioned]
 
@@ -35,14 +37,13 @@ class ModelView:
     picture: Picture | None
     curves: tuple[str, ...]
     """Names of plots: plots/NAME.png and plots/NAME-dark.png"""
-    latents: Latents | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesView:
     samples: Samples
     gallery: list[Captioned]
-    sheet: Picture | None
+    sheet: Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +69,20 @@ def data(results: Results) -> list[DataView]:
     views = []
     for prepared in results.datasets.values():
         splits = prepared.about.table("splits")
-        total = sum(splits.count(split) for split in splits)
-        views.append(DataView(prepared=prepared, total=total, gallery=pictures.data_gallery(prepared)))
+        order = [split for split in SPLITS if split in splits]
+        parts = {split: splits.count(split) for split in [*order, *(s for s in splits if s not in SPLITS)]}
+        gallery = pictures.data_gallery(prepared)
+        views.append(DataView(prepared=prepared, parts=parts, total=sum(parts.values()), gallery=gallery))
     return views
 
 
-def model_view(model: Model, kind: str, results: Results) -> ModelView:
-    alt = f"Originals above reconstructions by {model.name}" if kind == "autoencoder" else f"Samples of {model.name} at the end of training"
+def model_view(model: Model, kind: str) -> ModelView:
+    alts = {"autoencoder": "Originals above reconstructions by {}", "diffusion": "Samples of {} at the end of training"}
+    alt = alts[kind].format(model.name)
     return ModelView(
         model=model,
         picture=pictures.embed_file(model.picture, alt) if model.picture else None,
         curves=tuple(f"{kind}-{model.name}-{scalar}" for scalar in scalars_to_draw(list(model.history))),
-        latents=results.latents.get(model.section.get("latents", "")),
     )
 
 
@@ -107,10 +110,11 @@ def _task(condition: str, members: Sequence[Samples], results: Results) -> TaskV
 def _samples(samples: Samples, results: Results, *, gallery: bool) -> SamplesView:
     sheet = samples.folder / "sheet.png"
     dataset = results.params.table("latents").table(samples.section.text("latents")).text("dataset")
+    alt = f"The first samples of {samples.name} as one sheet"
     return SamplesView(
         samples=samples,
         gallery=pictures.sample_gallery(samples, results.datasets.get(dataset)) if gallery else [],
-        sheet=pictures.embed_file(sheet, f"The first samples of {samples.name} as one sheet") if sheet.is_file() else None,
+        sheet=pictures.embed_file(sheet, alt),
     )
 
 
@@ -123,12 +127,13 @@ def autoencoder_table(results: Results) -> Table | None:
     return figures.table(metrics) if metrics else None
 
 
-def settings(models: Sequence[Model], rows: Mapping[str, str], results: Results) -> Table:
+def settings(models: Sequence[Model], rows: Mapping[str, str]) -> Table:
     """Models side by side, from their sections in params.yaml; `rows` maps a dotted place to what the page calls it."""
     made = [Row(words="Parameters", key="", better="", cells=tuple(Cell(value=f"{m.parameters:,}") for m in models))]
-    shapes = [_latent_shape(m, results) for m in models]
+    shapes = [_latent_shape(m) for m in models]
     if any(shapes):
-        made.append(Row(words="Latent shape", key="", better="", cells=tuple(Cell(value=s) if s else None for s in shapes)))
+        cells = tuple(Cell(value=shape) if shape else None for shape in shapes)
+        made.append(Row(words="Latent shape", key="", better="", cells=cells))
     for place, words in rows.items():
         cells = tuple(_setting(model.section, place) for model in models)
         if any(cells):
@@ -144,24 +149,23 @@ def _setting(section: Record, place: str) -> Cell | None:
     return None if value is None else Cell(value=figures.plain(value))
 
 
-def _latent_shape(model: Model, results: Results) -> str:
-    latents = results.latents.get(model.section.get("latents", ""))
-    if latents is None:
-        return ""
-    shapes = latents.about.table("shapes")
-    shape = shapes.get("mean") or shapes.get("pixels") or shapes.get("latent") or []
-    return " × ".join(str(side) for side in shape)
+def _latent_shape(model: Model) -> str:
+    latents = model.config.table("latents")
+    return " × ".join(str(side) for side in latents.rows("latent_shape")) if "latent_shape" in latents else ""
 
 
 def study(one: Study) -> StudyView:
     """How many trials the key holds of each comparison, by who meets whom in it."""
     names = {"first": one.section.text("first"), "second": one.section.text("second"), "original": "original"}
-    trials, counts = one.key.table("trials"), dict[str, int]()
+    first, second, original = names.values()
+    counts = {f"{first} | {original}": 0, f"{second} | {original}": 0, f"{first} | {second}": 0, ATTENTION: 0}
+    trials = one.key.table("trials")
     for trial in trials:
         sides = {trials.table(trial).text("left"), trials.table(trial).text("right")}
-        pair = " | ".join(words for side, words in names.items() if side in sides) if sides <= names.keys() else ATTENTION
+        known = sides <= names.keys()
+        pair = " | ".join(words for side, words in names.items() if side in sides) if known else ATTENTION
         counts[pair] = counts.get(pair, 0) + 1
-    counts = {pair: counts[pair] for pair in sorted(counts, key=lambda pair: (pair == ATTENTION, pair))}
+    counts = {pair: count for pair, count in counts.items() if count}
     return StudyView(study=one, counts=counts, total=sum(counts.values()))
 
 
@@ -176,7 +180,8 @@ def headlines(results: Results) -> list[tuple[str, str, str]]:
 
 def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:
     own, bicubic = figures.split_bicubic(one.figures)
-    for key in ("caption_colour", "psnr", "fid", *sorted(k for k in own if k.startswith("fd_") and not k.endswith("_floor"))):
+    distances = sorted(key for key in own if key.startswith("fd_") and not key.endswith("_floor"))
+    for key in ("caption_colour", "psnr", "fid", *distances):
         if key in own:
             name = figures.name_of(key)
             against = f"bicubic {name.write(bicubic[key])}" if key in bicubic else ""

@@ -22,6 +22,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 HOSTILE = "<script>alert('caption')</script> & a \"quoted\" square"
 COLOURS = {"red": "#c8332e", "green": "#3a8a3f", "blue": "#2f5fb3", "yellow": "#e0b92f"}
 COUNT = 30
+SPLITS = ("train", "validation", "test", "held_out")
 
 
 def scene(seed: int) -> tuple[Image.Image, str]:
@@ -58,17 +59,19 @@ def grid(images: list[Image.Image], columns: int = 8) -> bytes:
 
 
 def write_prepared(folder: Path) -> None:
-    for part, split in enumerate(("train", "validation", "test", "held_out")):
+    for part, split in enumerate(SPLITS):
         rows = []
         for i in range(COUNT):
             image, caption = scene(1000 * part + i)
             caption = HOSTILE if i == 0 else caption
-            rows.append({"id": f"{split}-{i:03d}", "image": png(image), "label": i % 2, "caption": caption, "licence": "CC0"})
+            rows.append(
+                {"id": f"{split}-{i:03d}", "image": png(image), "label": i % 2, "caption": caption, "licence": "CC0"}
+            )
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000.parquet")
     about = {
         "size": 32,
-        "splits": {split: COUNT for split in ("train", "validation", "test", "held_out")},
+        "splits": dict.fromkeys(SPLITS, COUNT),
         "classes": ["circle", "square"],
         "label_map_classes": None,
         "skipped": [{"path": "broken.png", "reason": "cannot be opened"}],
@@ -87,14 +90,15 @@ def write_model(folder: Path, columns: dict[str, float], picture: str) -> None:
         noise = 1 + 0.1 * draws.standard_normal()
         history.add(step, {name: scale * (0.05 + np.exp(-step / 200)) * noise for name, scale in columns.items()})
     history.write(folder / "history.csv")
-    write_json(folder / "config.json", {"section": {}})
-    save_file({"weight": np.zeros((64, 32, 3, 3), np.float32), "bias": np.zeros(64, np.float32)}, folder / "model.safetensors")
+    parameters = {"unet": 2_000_000, "conditioner": 50_000}
+    write_json(folder / "config.json", {"latents": {"latent_shape": [3, 8, 8]}, "parameters": parameters})
+    save_file({"weight": np.zeros((64, 3, 3, 3), np.float32)}, folder / "model.safetensors")
     write_bytes(folder / picture, grid([scene(i)[0] for i in range(16)]))
     write_manifest(folder)
 
 
 def write_identity(folder: Path) -> None:
-    write_json(folder / "config.json", {"section": {}})
+    write_json(folder / "config.json", {"kind": "identity"})
     write_manifest(folder)
 
 
@@ -122,7 +126,9 @@ def write_samples(folder: Path, split: str, part: int, condition: str, strength:
         )
     pq.write_table(pa.Table.from_pylist(rows), folder / "samples-00000.parquet")
     write_bytes(folder / "sheet.png", grid(images))
-    write_json(folder / "sampling.json", {"num_steps": 20, "eta": 0.0, "guidance": 1.0, "seed": 7, "count": COUNT})
+    sampler = {"kind": "ddim", "num_steps": 20, "eta": 0.0}
+    about = {"sampler": sampler, "guidance": 1.0, "seed": 7, "count": COUNT, "split": split, "condition": condition}
+    write_json(folder / "sampling.json", about)
     write_manifest(folder)
 
 
@@ -155,7 +161,11 @@ def write_run(root: Path) -> None:
     shutil.copy(PARAMS, root / "params.yaml")
     params = load(PARAMS)
     write_prepared(root / "data/prepared/scenes")
-    write_model(root / "models/autoencoders/kl-f4", {"loss": 1.0, "l1": 0.4, "kl": 40.0, "lr": 1.0}, "reconstructions.png")
+    write_model(
+        root / "models/autoencoders/kl-f4",
+        {"loss": 1.0, "reconstruction": 0.4, "kl": 40.0, "lr": 1.0},
+        "reconstructions.png",
+    )
     write_identity(root / "models/autoencoders/pixels")
     write_latents(root / "data/latents/scenes-kl-f4", {"mean": [3, 8, 8]}, 3)
     write_latents(root / "data/latents/scenes-pixels", {"pixels": [3, 32, 32]}, 3)
@@ -163,7 +173,7 @@ def write_run(root: Path) -> None:
         write_model(root / "models/diffusion" / name, {"loss": 1.0, "lr": 1.0}, "samples.png")
     for strength, (name, section) in enumerate(params["samples"].items()):
         condition = params["diffusion"][section["model"]]["condition"]
-        part = ["train", "validation", "test", "held_out"].index(section["split"])
+        part = SPLITS.index(section["split"])
         write_samples(root / "samples" / name, section["split"], part, condition, strength)
     write_metrics(root)
     write_study(root / "studies/super-resolution")
