@@ -1,7 +1,7 @@
 """The stages as Prefect flows: one module a stage, started by DVC as `python -m flows.STAGE NAME`.
 
-The CPU's code paths and libraries' threads are chosen the moment torch is imported, and they change floating-point sums. So
-importing this package, which happens before any of its modules, sets them from `run` in params.yaml.
+The CPU's code paths and libraries' threads are chosen the moment torch is imported, and they change floating-point
+sums. So importing this package, which happens before any of its modules, sets them from `run` in params.yaml.
 """
 
 import os

@@ -9,7 +9,7 @@ from ldm.progress import Progress
 
 
 class Pace:
-    """Units a second over the last minute, from differences, so that a resumed stage does not count what it found done."""
+    """Units a second over the last minute, from differences: a resumed stage does not count what it found done."""
 
     def __init__(self, window: float = 60.0) -> None:
         self._window = window

@@ -1,8 +1,8 @@
 """The resume key: a hash of everything that a stage's outputs are a function of, as dvc.yaml declares it.
 
-State of an interrupted stage lies in `.resume/STAGE/NAME/KEY`, so whatever is changed in between (a parameter, a line of code, a
-picture, a library's version) leads to another folder, and can never be mixed with the old state. dvc.yaml is read as YAML:
-this works where DVC is not installed.
+State of an interrupted stage lies in `.resume/STAGE/NAME/KEY`, so whatever is changed in between (a parameter, a line
+of code, a picture, a library's version) leads to another folder, and can never be mixed with the old state. dvc.yaml is
+read as YAML: this works where DVC is not installed.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """What belongs to a run and not to its results: durations, memory, the environment, the revision.
 
-`.logs/STAGE/NAME.json` and `report/run.html` are in neither git nor DVC. `environment.json` is in git, beside dvc.lock: it says
-where the bytes in dvc.lock were made, so that `flows.verify` can say what differs before it says that bytes do.
+`.logs/STAGE/NAME.json` and `report/run.html` are in neither git nor DVC. `environment.json` is in git, beside dvc.lock:
+it says where the bytes in dvc.lock were made, so that `flows.verify` can say what differs before it says that bytes do.
 """
 
 import html
@@ -72,8 +72,8 @@ def write_run_page(path: Path) -> None:
         "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;font-variant-numeric:tabular-nums}"
     )
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>This run</title><style>{style}</style>{body}</html>\n'
-    write_bytes(path, page.encode())
+    head = f'<meta charset="utf-8"><title>This run</title><style>{style}</style>'
+    write_bytes(path, f'<!doctype html><html lang="en">{head}{body}</html>\n'.encode())
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -1,7 +1,8 @@
-"""A stage in the Prefect UI: a run named after stage and name, progress that moves, pace, scalars, the latest pictures.
+"""A stage in the Prefect UI: a run named after stage and name, with progress, pace, scalars and the latest pictures.
 
-Only shows: it is left out of every stage's dependencies, and a test holds that a stage writes the same bytes without it.
-A server that is slow, or gone, neither stops nor slows a stage: another thread speaks to it, and what it cannot say is dropped.
+Only shows: it is left out of every stage's dependencies, and a test holds that a stage writes the same bytes without
+it. A server that is slow, or gone, neither stops nor slows a stage: another thread speaks to it, and what it cannot say
+is dropped.
 """
 
 import base64
@@ -10,17 +11,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 from uuid import UUID
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # else it contends for the database and logs so
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # its troubles are said here, in one line
 os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
 
 from PIL import Image, ImageDraw
 from prefect import flow
@@ -28,22 +28,24 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Pending
 
 from flows.console import Pace, duration
+from flows.server import LOCAL_SERVER, answers
 from ldm.progress import Progress
 
 PARENT = "FLOWS_PARENT_TASK_RUN"
 """Environment variable that holds the id of the task run on whose timeline this stage is drawn."""
-LOCAL_SERVER = "http://127.0.0.1:4200/api"
 
 
 def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Callable[[BaseException], str]) -> None:
     """Go through all `records` inside a Prefect flow run called `label`, and raise what they raise.
 
-    The run ends as failed with `explain(error)` as its message. Trouble with Prefect is said once on stderr; the records go on.
+    The run ends as failed with `explain(error)` as its message. Trouble with Prefect is said on stderr, and the records
+    go on.
     """
     raised: list[BaseException] = []
 
@@ -52,10 +54,12 @@ def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Cal
             try:
                 for progress in records:
                     display.show(progress)
-            except BaseException as error:
+            except (KeyboardInterrupt, TerminationSignal):
+                raised.append(KeyboardInterrupt())
+                return Cancelled(message=explain(raised[0]))
+            except Exception as error:
                 raised.append(error)
-                state = Cancelled if isinstance(error, KeyboardInterrupt) else Failed
-                return state(message=explain(error))
+                return Failed(message=explain(error))
         return Completed(message=display.summary)
 
     try:
@@ -74,23 +78,15 @@ def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Cal
         pass
 
 
-def using_server() -> Any:
+def using_server() -> AbstractContextManager[Any]:
     """Settings with the server that answers: the configured one, else a local one, else Prefect's temporary own."""
     if not PREFECT_API_URL.value() and answers(LOCAL_SERVER):
         return temporary_settings({PREFECT_API_URL: LOCAL_SERVER})
-    return temporary_settings({})
-
-
-def answers(api: str) -> bool:
-    try:
-        with urlopen(f"{api}/health", timeout=1) as reply:
-            return bool(reply.status == 200)
-    except (URLError, OSError, ValueError):
-        return False
+    return nullcontext()
 
 
 class Display:
-    """Artifacts of the current flow run, brought up to date in place by a thread of its own, at most every `every` seconds."""
+    """Artifacts of the current flow run, brought up to date in place by a thread, once in `every` seconds at most."""
 
     def __init__(self, label: str, every: float = 1.5) -> None:
         self._label, self._every = label, every

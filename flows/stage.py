@@ -67,7 +67,7 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
 
 
 def mendable(error: BaseException) -> bool:
-    """Whether this is the user's to mend: what the library refuses, or what the system does (a full disk, no permission).
+    """Whether this is the user's to mend: what the library refuses, or the system (a full disk, no permission).
 
     A ValueError from inside another library is a bug of ours, for we let it through unexplained.
     """

@@ -18,8 +18,8 @@ def stage(name: str) -> Iterator[Progress]:
         yield from train(
             config,
             section(params, Run, "run"),
-            images=Path("data/prepared", config.dataset),
-            weights=Path("data/weights", config.perceptual),
+            images=Path("data/prepared", config.root.dataset),
+            weights=Path("data/weights", config.root.perceptual),
             out=Path("models/autoencoders", name),
             resume=resume,
         )
