@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """32 groups as in the paper; narrower models get the largest number of groups that divides their width."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+    """32 groups as in the paper; for narrower models as many as leave four channels a group.
+
+    With one channel a group the norm would take away what the time embedding, constant over a channel, adds before it.
+    """
+    groups = math.gcd(32, channels)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels, eps=eps)
 
 
 def zeroed(module: nn.Module) -> nn.Module:

@@ -1,0 +1,107 @@
+"""The pieces that both loops share."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from ldm.training.checkpoint import Checkpoints
+from ldm.training.config import Training
+from ldm.training.ema import EMA
+from ldm.training.history import History, finite
+from ldm.training.optimiser import adamw, rate, update
+
+CPU = torch.device("cpu")
+
+
+def config(**changes) -> Training:
+    return Training(
+        **{
+            "steps": 100,
+            "batch": 4,
+            "lr": 0.1,
+            "warmup": 10,
+            "ema": 0.9,
+            "seed": 0,
+            "save_every": 10,
+            "picture_every": 50,
+        }
+        | changes
+    )
+
+
+def test_the_rate_rises_stays_and_falls_to_five_percent():
+    t = config()
+    assert [rate(t, step) for step in (0, 9, 10, 50)] == pytest.approx([0.01, 0.1, 0.1, 0.1])
+    assert rate(t, 75) == pytest.approx(0.1 * (0.05 + 0.95 / 2))
+    assert rate(t, 100) == pytest.approx(0.005)
+    assert rate(config(decay="none"), 99) == 0.1
+
+
+def test_the_gradient_is_clipped_but_its_norm_is_told_as_it_was():
+    layer = nn.Linear(1, 1, bias=False)
+    before = layer.weight.item()
+    t = config(clip=1.0, weight_decay=0.0, decay="none", warmup=0)
+    norm = update(adamw(layer.parameters(), t), 50 * layer.weight.sum(), t, 20)
+    assert norm.item() == pytest.approx(50)
+    assert before - layer.weight.item() == pytest.approx(0.1, rel=1e-4)  # Adam's first step is the rate
+
+
+def test_the_average_starts_quickly_and_then_keeps_its_decay():
+    source = nn.Linear(1, 1)
+    ema = EMA(source, 0.9)
+    nn.init.constant_(source.weight, 1.0)
+    nn.init.constant_(ema.model.weight, 0.0)
+    ema.update(0)
+    assert ema.model.weight.item() == pytest.approx(0.9)  # decay (1 + 0) / (10 + 0)
+    nn.init.constant_(ema.model.weight, 0.0)
+    ema.update(10_000)
+    assert ema.model.weight.item() == pytest.approx(0.1)
+
+
+def test_without_decay_the_average_is_the_model():
+    source = nn.Linear(2, 2)
+    ema = EMA(source, 0.0)
+    nn.init.normal_(source.weight)
+    ema.update(3)
+    assert torch.equal(ema.model.weight, source.weight)
+
+
+def test_a_state_comes_back_and_only_two_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load(CPU) is None
+    for step in (10, 20, 30):
+        checkpoints.save(step, {"weight": torch.full((2,), float(step)), "rows": [{"step": step}]})
+    step, state = checkpoints.load(CPU)
+    assert step == 30
+    assert state["weight"].tolist() == [30, 30]
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-000000020.pt", "step-000000030.pt"]
+
+
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (10, 20):
+        checkpoints.save(step, {"weight": torch.zeros(2)})
+    path = tmp_path / "step-000000020.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.load(CPU)[0] == 10
+    assert "damaged" in caplog.text
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_checkpoint():
+    finite({"loss": 1.0}, 5, None)
+    with pytest.raises(ValueError, match="loss is not a finite number at step 40; the checkpoint of step 20 is kept"):
+        finite({"loss": float("nan"), "lr": 1.0}, 40, 20)
+
+
+def test_a_history_is_the_same_file_whether_or_not_it_was_interrupted(tmp_path):
+    whole, resumed = History(), History([{"step": 20, "loss": 1 / 3}])
+    whole.add(20, {"loss": 1 / 3})
+    for history in (whole, resumed):
+        history.add(1_000_020, {"loss": 2.0, "kl": 1e-7})
+    whole.write(tmp_path / "a.csv")
+    resumed.write(tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert (tmp_path / "a.csv").read_text() == "step,loss,kl\n20,0.333333,\n1000020,2,1e-07\n"
