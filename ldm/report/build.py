@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -60,16 +61,34 @@ def build(root: Path, out: Path) -> Iterator[Progress]:
     parts = 4
     results = collect(root)
     yield Progress(done=1, total=parts, unit="parts")
-    curves = _curves(results)
+    shown = _shown(results)
     yield Progress(done=2, total=parts, unit="parts")
-    page = _page(results, curves)
+    curves = _curves(results)
     yield Progress(done=3, total=parts, unit="parts")
+    page = _page(shown, curves)
     fresh_folder(out)
     for name, content in curves.items():
         write_bytes(out / "plots" / f"{name}.png", content)
     write_bytes(out / "index.html", page.encode())
     write_manifest(out)
     yield Progress(done=4, total=parts, unit="parts")
+
+
+def _shown(results: Results) -> dict[str, Any]:
+    """What the templates show, by the names they know it by."""
+    coders, diffusion = list(results.autoencoders.values()), list(results.diffusion.values())
+    return {
+        "results": results,
+        "headlines": sections.headlines(results),
+        "data": sections.data(results),
+        "autoencoders": [sections.model_view(model, "autoencoder") for model in coders],
+        "autoencoder_settings": sections.settings(coders, AUTOENCODER_ROWS),
+        "autoencoder_figures": sections.autoencoder_table(results),
+        "diffusion": [sections.model_view(model, "diffusion") for model in diffusion],
+        "diffusion_settings": sections.settings(diffusion, DIFFUSION_ROWS),
+        "tasks": sections.tasks(results),
+        "studies": [sections.study(study) for study in results.studies.values()],
+    }
 
 
 def _curves(results: Results) -> dict[str, bytes]:
@@ -84,7 +103,7 @@ def _curves(results: Results) -> dict[str, bytes]:
     return drawn
 
 
-def _page(results: Results, curves: dict[str, bytes]) -> str:
+def _page(shown: dict[str, Any], curves: dict[str, bytes]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -93,18 +112,6 @@ def _page(results: Results, curves: dict[str, bytes]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(plain=plain, quoted=lambda text: quote(text, safe=""))
-    coders, diffusion = list(results.autoencoders.values()), list(results.diffusion.values())
-    return environment.get_template("page.html.j2").render(
-        results=results,
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        headlines=sections.headlines(results),
-        data=sections.data(results),
-        autoencoders=[sections.model_view(model, "autoencoder") for model in coders],
-        autoencoder_settings=sections.settings(coders, AUTOENCODER_ROWS),
-        autoencoder_figures=sections.autoencoder_table(results),
-        diffusion=[sections.model_view(model, "diffusion") for model in diffusion],
-        diffusion_settings=sections.settings(diffusion, DIFFUSION_ROWS),
-        tasks=sections.tasks(results),
-        studies=[sections.study(study) for study in results.studies.values()],
-        plots={name: embed(content, f"plots/{name}.png", "") for name, content in curves.items()},
-    )
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    plots = {name: embed(content, f"plots/{name}.png", "") for name, content in curves.items()}
+    return environment.get_template("page.html.j2").render(**shown, style=style, plots=plots)

@@ -124,6 +124,9 @@ def collect(root: Path) -> Results:
     results.latents = folders("latents", "data/latents", _latents)
     results.diffusion = folders("diffusion", "models/diffusion", _diffusion)
     results.samples = folders("samples", "samples", _samples)
+    for name in params.table("evaluation").table("references"):
+        if (root / "metrics" / "reference" / name / MANIFEST).is_file():
+            results.identities[f"metrics/reference/{name}"] = identity(root / "metrics" / "reference" / name)
     results.autoencoder_metrics = metrics("autoencoders", root / "metrics" / "autoencoders")
     results.metrics = metrics("samples", root / "metrics")
     for name in params.table("studies"):

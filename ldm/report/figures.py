@@ -43,16 +43,18 @@ FAMILIES = {
     "recall": Name(words="Recall", better=HIGHER),
     "lpips": Name(words="LPIPS", better=LOWER),
 }
-"""Figures on features; what follows the first word of the key names the features, and the words say so."""
+"""Figures on features; what follows the first word of the key names the features or the trunk, and the words say so."""
 
 MEASURED = {
     "samples": "samples",
     "count": "pictures measured",
     "features": "features",
     "perceptual": "perceptual trunk",
+    "dimensions": "feature dimensions",
     "reference": "reference",
     "reference_count": "pictures in the reference",
-    "floor": "floor",
+    "reference_split": "part of the reference",
+    "of": "floor is the distance between",
     "sampler": "sampler",
     "kind": "sampler",
     "num_steps": "sampling steps",
@@ -63,6 +65,8 @@ MEASURED = {
     "seeds": "seeds",
 }
 """Entries of `about` in the order a reader wants them; others follow by name."""
+ELSEWHERE = ("note", "frechet_distance")
+"""Entries that stand below the table, or beside the figure they belong to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,8 @@ class Table:
     rows: tuple[Row, ...]
     measured: tuple[Row, ...]
     """How the figures of each column were measured."""
+    notes: tuple[str, ...] = ()
+    """What to beware of when reading them."""
 
 
 def name_of(key: str) -> Name:
@@ -95,7 +101,8 @@ def name_of(key: str) -> Name:
     family, _, features = key.partition("_")
     if family in FAMILIES:
         name = FAMILIES[family]
-        words = f"{name.words}, {features.replace('_', ' ')} features" if features else name.words
+        kind = "" if family == "lpips" else " features"
+        words = f"{name.words}, {features.replace('_', ' ')}{kind}" if features else name.words
         return Name(words=words, better=name.better, pattern=name.pattern)
     return Name(words=key.replace("_", " ").capitalize(), pattern="{:.4g}")
 
@@ -119,6 +126,7 @@ def table(metrics: Sequence[Metrics]) -> Table:
         columns=tuple(name for name, _, _ in columns),
         rows=tuple(rows),
         measured=_measured([about for _, _, about in columns]),
+        notes=_notes([(name, about) for name, _, about in columns if about is not None]),
     )
 
 
@@ -170,12 +178,20 @@ def _measured(abouts: Sequence[Record | None]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _notes(abouts: Sequence[tuple[str, Record]]) -> tuple[str, ...]:
+    columns: dict[str, list[str]] = {}
+    for name, about in abouts:
+        if note := about.get("note"):
+            columns.setdefault(plain(note), []).append(name)
+    return tuple(f"{', '.join(names)}: {note}" for note, names in columns.items())
+
+
 def _flat(values: Record, prefix: str = "") -> Iterable[tuple[str, str]]:
     for key in values:
         value = values[key]
         if isinstance(value, Record):
             yield from _flat(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value is not None and key not in ELSEWHERE:
             yield f"{prefix}{key}", plain(value)
 
 

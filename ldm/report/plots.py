@@ -40,8 +40,8 @@ def curve(points: Sequence[tuple[int, float]], title: str, theme: Theme) -> byte
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever a matplotlibrc on this machine says
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(4.0, 2.5), dpi=160, layout="constrained")
-        axes: Any = figure.add_subplot()
+        figure = Figure(figsize=(4.0, 2.5), dpi=160)
+        axes: Any = figure.add_axes((0.11, 0.17, 0.87, 0.73))
         axes.set_title(title, loc="left")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
