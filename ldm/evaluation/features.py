@@ -50,7 +50,7 @@ class RandomConvolutions(_Extractor):
 
     The convolutions (3x3, ReLU, halving between layers; first filters of zero mean, that is, edges) are drawn from a
     fixed seed. They know nothing of objects: a small distance says that colours, contrast and texture at scales up to
-    about 20 pixels agree. Means alone would hardly see blur; the deviations do. 102 numbers, for pictures from 8 pixels.
+    about 20 pixels agree. Means alone would hardly see blur; the deviations do. 102 numbers; pictures from 8 pixels.
     """
 
     WIDTHS = (16, 16, 16)
@@ -115,6 +115,7 @@ class Extractor:
     it amplifies directions that are noise, and blur then stands 2 times above the floor instead of 15.)"""
     about: dict[str, str]
 
+    @torch.no_grad()
     def __call__(self, pixels: UInt8[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k"] | None]:
         """Features, and logits where the network has them, on the CPU."""
         features, *logits = self.network(pixels)

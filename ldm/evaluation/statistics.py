@@ -1,0 +1,175 @@
+"""Statistics of features, gathered batch by batch, and the distances between two sets of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import ldm.nn.vision  # noqa: F401  makes torchvision importable, which torch_fidelity imports
+
+# isort: split
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+from ldm.evaluation.features import Extractor
+from ldm.files import identity, read_json, whole, write_json
+
+KEPT = 10_000
+"""Features kept one by one, the first so many, for what mean and covariance cannot give: KID, precision, recall."""
+KID_SUBSET = 1000
+NEIGHBOURS = 3
+"""Of precision and recall (Kynkäänniemi et al. 2019)."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    mean: Float[Tensor, " d"]
+    covariance: Float[Tensor, "d d"]
+
+    def over(self, scale: Float[Tensor, " d"]) -> Self:
+        """The same with every feature divided by its `scale`."""
+        return type(self)(self.mean / scale, self.covariance / scale / scale[:, None])
+
+
+def frechet(a: Gaussian, b: Gaussian) -> float:
+    """Fréchet distance |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between Gaussians (Heusel et al. 2017, eq. 6)."""
+    first, second = ({"mu": g.mean.numpy(), "sigma": g.covariance.numpy()} for g in (a, b))
+    return max(0.0, fid_statistics_to_metric(first, second, False)[KEY_METRIC_FID])
+
+
+class Statistics:
+    """Sums over feature vectors in double precision, and the first `keep` vectors themselves."""
+
+    def __init__(self, keep: int = KEPT) -> None:
+        self.count, self._keep = 0, keep
+        self._kept: list[Tensor] = []
+        self._sum: Tensor | None = None
+        self._products: Tensor | None = None
+
+    def add(self, features: Float[Tensor, "b d"]) -> None:
+        room = self._keep - min(self.count, self._keep)
+        if room:
+            self._kept.append(features[:room].clone())
+        self.count += len(features)
+        wide = features.double()
+        total, products = wide.sum(0), wide.T @ wide
+        self._sum = total if self._sum is None else self._sum + total
+        self._products = products if self._products is None else self._products + products
+
+    @property
+    def kept(self) -> Float[Tensor, "n d"]:
+        return torch.cat(self._kept)
+
+    def gaussian(self) -> Gaussian:
+        """Mean and unbiased covariance; needs two vectors."""
+        assert self.count > 1
+        assert self._sum is not None
+        assert self._products is not None
+        mean = self._sum / self.count
+        return Gaussian(mean, (self._products - self.count * torch.outer(mean, mean)) / (self.count - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealStatistics:
+    """What a reference folder holds: statistics of real pictures, to compare others with."""
+
+    gaussian: Gaussian
+    scale: Float[Tensor, " d"]
+    """What each feature is divided by before distances are taken."""
+    kept: Float[Tensor, "n d"]
+    floor: float
+    """Fréchet distance between two halves of these very pictures: real against real."""
+    about: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, every: Statistics, halves: tuple[Statistics, Statistics], extractor: Extractor) -> Self:
+        gaussian = every.gaussian()
+        scale = torch.ones_like(gaussian.mean)
+        if extractor.standardise:
+            deviation = gaussian.covariance.diagonal().clamp(min=0).sqrt()
+            scale = torch.where(deviation > 1e-6, deviation, 1.0)  # a feature that never varies says nothing
+        first, second = (half.gaussian().over(scale) for half in halves)
+        about = {**extractor.about, "count": every.count, "dimensions": len(scale), "kept": len(every.kept)}
+        return cls(gaussian=gaussian, scale=scale, kept=every.kept, floor=frechet(first, second), about=about)
+
+    def save(self, folder: Path, about: Mapping[str, Any]) -> None:
+        tensors = {
+            "mean": self.gaussian.mean,
+            "covariance": self.gaussian.covariance,
+            "scale": self.scale,
+            "features": self.kept,
+        }
+        with whole(folder / "statistics.safetensors") as beside:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
+        floor = {"frechet_distance": rounded(self.floor), "of": "two halves of the pictures, every other one"}
+        write_json(folder / "reference.json", {**self.about, **about, "floor": floor})
+
+    @classmethod
+    def load(cls, folder: Path, extractor: Extractor) -> Self:
+        """The reference in `folder`. Raises ValueError where it was measured with other features."""
+        identity(folder)
+        about = read_json(folder / "reference.json")
+        here, there = (f"{a['features']} {a.get('features_sha256', '')[:12]}".strip() for a in (extractor.about, about))
+        if here != there:
+            raise ValueError(f"{folder}: measured with {there}, not with {here}; name the same features in both rows")
+        t = load_file(folder / "statistics.safetensors")
+        gaussian = Gaussian(t["mean"], t["covariance"])
+        floor = about["floor"]["frechet_distance"]
+        return cls(gaussian=gaussian, scale=t["scale"], kept=t["features"], floor=floor, about=about)
+
+    def distance(self, statistics: Statistics) -> float:
+        return frechet(self.gaussian.over(self.scale), statistics.gaussian().over(self.scale))
+
+    def fidelity(self, statistics: Statistics, logits: Float[Tensor, "n k"] | None, key: Extractor) -> dict[str, float]:
+        """Every figure of the distance between these real pictures and others, under the extractor's names."""
+        real, other = (self._scaled(kept) for kept in (self.kept, statistics.kept))
+        subset = min(KID_SUBSET, len(real), len(other))
+        kid = kid_features_to_metric(other, real, kid_subset_size=subset, verbose=False)
+        prc = prc_features_to_metric(other, real, prc_neighborhood=NEIGHBOURS, verbose=False)
+        figures = {
+            key.key("fd"): self.distance(statistics),
+            f"{key.key('fd')}_floor": self.floor,
+            key.key("kid"): kid[KEY_METRIC_KID_MEAN],
+            f"{key.key('kid')}_std": kid[KEY_METRIC_KID_STD],
+            key.key("precision"): prc[KEY_METRIC_PRECISION],
+            key.key("recall"): prc[KEY_METRIC_RECALL],
+        }
+        if logits is not None:
+            score = isc_features_to_metric(logits, splits=min(10, len(logits)))
+            figures |= {key.key("is"): score[KEY_METRIC_ISC_MEAN], f"{key.key('is')}_std": score[KEY_METRIC_ISC_STD]}
+        return figures
+
+    def _scaled(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """For kernels and neighbours: in double precision, and centred where features are given unit variance."""
+        centre = self.gaussian.mean if (self.scale != 1).any() else torch.zeros(())
+        return (features.double() - centre) / self.scale
+
+    def describe(self, count: int) -> dict[str, Any]:
+        """How figures against this reference were measured, for `about`, with a warning where too few pictures were."""
+        about = {k: v for k, v in self.about.items() if k.startswith("features")}
+        about |= {"dimensions": self.about["dimensions"], "reference_count": self.about["count"]}
+        about |= {"reference_split": self.about["split"], "floor": self.about["floor"]}
+        fewest = min(count, self.about["count"])
+        if fewest <= self.about["dimensions"]:
+            about["note"] = (
+                f"{fewest} pictures for {self.about['dimensions']} feature dimensions: the covariance is singular "
+                "and the Fréchet distance far above that of many pictures; compare it only at equal counts"
+            )
+        return about
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: what is left is readable, and the last bits of a sum do not show."""
+    return float(f"{value:.6g}")
+
+
+def padded(pixels: Tensor, batch: int) -> Tensor:
+    """`pixels` with the last one repeated up to `batch`: every step computes the same shapes, whatever is left over."""
+    return torch.cat([pixels, pixels[-1:].expand(batch - len(pixels), *pixels.shape[1:])])

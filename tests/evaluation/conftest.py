@@ -1,0 +1,124 @@
+"""A small prepared data set of drawn scenes, and samples in the form that the sample stage writes."""
+
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ldm.config import Run
+from ldm.data.pictures import encode, to_png
+from ldm.data.shards import Example, write_shards
+from ldm.files import write_json, write_manifest
+from ldm.sources.config import Drawn
+from ldm.sources.drawn import draw, scene
+from ldm.sources.palette import COLOURS, GROUNDS, PAIRS
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SIZE = 32
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return Run(mode="exact", device="cpu", threads=2, instructions="avx2")
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    """A prepared folder: 40 scenes to test on, 40 others to train on."""
+    folder = tmp_path_factory.mktemp("prepared") / "scenes"
+    folder.mkdir()
+    config = Drawn(kind="drawn", count=80, objects=1, seed=1, held_out=[])
+    for split, positions in (("test", range(40)), ("train", range(40, 80))):
+        write_shards(folder, split, (_example(config, i) for i in positions), classes=PAIRS)
+    grounds = {f"{name} {n}": tone for name, tones in GROUNDS.items() for n, tone in enumerate(tones, 1)}
+    info = {
+        "size": SIZE,
+        "splits": {"test": 40, "train": 40},
+        "classes": list(PAIRS),
+        "label_map_classes": ["ground", *PAIRS],
+        "palette": {name: list(tone) for name, tone in (COLOURS | grounds).items()},
+    }
+    write_json(folder / "dataset.json", info)
+    write_manifest(folder)
+    return folder
+
+
+def _example(config: Drawn, index: int) -> Example:
+    drawn = scene(config, index)
+    picture, labels = draw(drawn, SIZE)
+    return Example(id=f"{index:03d}", image=to_png(picture), caption=drawn.caption, label_map=to_png(labels))
+
+
+@pytest.fixture(scope="session")
+def none(tmp_path_factory) -> Path:
+    """The weights folder that stands for no weights."""
+    folder = tmp_path_factory.mktemp("weights") / "none"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sampled() -> Callable[..., Path]:
+    """Writes pictures as the sample stage does."""
+    return _write_samples
+
+
+def _write_samples(
+    folder: Path,
+    ids: Sequence[str],
+    pictures: Sequence[Tensor],
+    *,
+    split: str = "test",
+    captions: Sequence[str] | None = None,
+    low: Sequence[Tensor] | None = None,
+    shard: int = 1000,
+) -> Path:
+    folder.mkdir()
+    rows = [
+        {
+            "id": id,
+            "seed": position,
+            "image": {"bytes": encode(picture), "path": None},
+            "label": None,
+            "caption": captions[position] if captions else None,
+            "low_resolution": {"bytes": encode(low[position]), "path": None} if low else None,
+        }
+        for position, (id, picture) in enumerate(zip(ids, pictures, strict=True))
+    ]
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"id": pa.string(), "seed": pa.int64(), "image": image, "label": pa.int64(), "caption": pa.string()}
+    schema = pa.schema([*columns.items(), ("low_resolution", image)])
+    for number, start in enumerate(range(0, len(rows), shard)):
+        table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)
+        pq.write_table(table, folder / f"samples-{number:05d}.parquet")
+    write_json(
+        folder / "sampling.json", {"sampler": "ddim", "num_steps": 20, "eta": 0.0, "guidance": 1.0, "split": split}
+    )
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Callable[..., Tensor]:
+    """Real photographs 32 x 32, uint8: so many of the test (or train) part of CIFAR-10."""
+    return _cifar10
+
+
+def _cifar10(count: int, part: str = "test") -> Tensor:
+    archive = next((SHARED / "cifar10").glob(f"*{part}*.tar.gz"), None)
+    if archive is None:
+        pytest.skip("needs ../shared/data")
+    with tarfile.open(archive) as tar:
+        members = sorted((m for m in tar.getmembers() if m.name.endswith(".jpg")), key=lambda m: m.name)
+        chosen = members[:: len(members) // count][:count]
+        pictures = [
+            np.array(Image.open(tar.extractfile(m)).convert("RGB")) for m in sorted(chosen, key=lambda m: m.offset)
+        ]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
