@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ldm.files import fresh_folder, write_bytes, write_manifest
 from ldm.progress import Progress
-from ldm.report import plots, sections
+from ldm.report import figures, plots, sections
 from ldm.report.collect import Results, collect
-from ldm.report.figures import plain
+from ldm.report.names import plain
 from ldm.report.pictures import embed
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -84,6 +84,7 @@ def _shown(results: Results) -> dict[str, Any]:
         "autoencoders": [sections.model_view(model, "autoencoder") for model in coders],
         "autoencoder_settings": sections.settings(coders, AUTOENCODER_ROWS),
         "autoencoder_figures": sections.autoencoder_table(results),
+        "health": {one.name: figures.health(one) for one in results.autoencoder_metrics.values()},
         "diffusion": [sections.model_view(model, "diffusion") for model in diffusion],
         "diffusion_settings": sections.settings(diffusion, DIFFUSION_ROWS),
         "tasks": sections.tasks(results),

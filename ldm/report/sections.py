@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ldm.report import figures, pictures
 from ldm.report.collect import Metrics, Model, Prepared, Results, Samples, Study
 from ldm.report.figures import Cell, Row, Table
+from ldm.report.names import name_of, plain
 from ldm.report.pictures import Captioned, Picture, Strip
 from ldm.report.plots import scalars_to_draw
 from ldm.report.records import Record
@@ -129,16 +130,16 @@ def autoencoder_table(results: Results) -> Table | None:
 
 def settings(models: Sequence[Model], rows: Mapping[str, str]) -> Table:
     """Models side by side, from their sections in params.yaml; `rows` maps a dotted place to what the page calls it."""
-    made = [Row(words="Parameters", key="", better="", cells=tuple(Cell(value=f"{m.parameters:,}") for m in models))]
+    made = [Row(words="Parameters", cells=tuple(Cell(value=f"{m.parameters:,}") for m in models))]
     shapes = [_latent_shape(m) for m in models]
     if any(shapes):
         cells = tuple(Cell(value=shape) if shape else None for shape in shapes)
-        made.append(Row(words="Latent shape", key="", better="", cells=cells))
+        made.append(Row(words="Latent shape", cells=cells))
     for place, words in rows.items():
         cells = tuple(_setting(model.section, place) for model in models)
         if any(cells):
-            made.append(Row(words=words, key=place, better="", cells=cells))
-    return Table(columns=tuple(m.name for m in models), rows=tuple(made), measured=())
+            made.append(Row(words=words, cells=cells))
+    return Table(columns=tuple(m.name for m in models), rows=tuple(made))
 
 
 def _setting(section: Record, place: str) -> Cell | None:
@@ -146,7 +147,7 @@ def _setting(section: Record, place: str) -> Cell | None:
     for key in tables:
         section = section.table(key)
     value = section.get(last)
-    return None if value is None else Cell(value=figures.plain(value))
+    return None if value is None else Cell(value=plain(value))
 
 
 def _latent_shape(model: Model) -> str:
@@ -183,7 +184,7 @@ def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:
     distances = sorted(key for key in own if key.startswith("fd_") and not key.endswith("_floor"))
     for key in ("caption_colour", "psnr", "fid", *distances):
         if key in own:
-            name = figures.name_of(key)
+            name = name_of(key)
             against = f"bicubic {name.write(bicubic[key])}" if key in bicubic else ""
             if f"{key}_floor" in own:
                 against = f"floor {name.write(own[f'{key}_floor'])}"

@@ -134,23 +134,29 @@ def write_samples(folder: Path, split: str, part: int, condition: str, strength:
 
 def write_metrics(root: Path) -> None:
     about = {
-        "features": "random_conv",
         "count": 256,
+        "batch": 64,
+        "features": "random_conv",
         "dimensions": 448,
         "reference_count": 306,
+        "reference_split": "test",
         "floor": {"frechet_distance": 0.35, "of": "two halves of the pictures, every other one"},
         "note": "256 pictures for 448 feature dimensions: the covariance is singular",
+        "perceptual": "lpips_random_trunk",
     }
-    drawn = {"sampler": {"kind": "ddim", "num_steps": 20, "eta": 0.0}, "guidance": 3.0, "seed": 7}
-    coder = {"psnr": 27.31, "psnr_bicubic": 20.08, "ssim": 0.912, "ssim_bicubic": 0.7, "rfd_random_conv": 0.41}
-    health = {"latent_mean_0": 0.02, "latent_std_0": 1.31, "latent_kurtosis_0": -0.4}
-    write_json(root / "metrics/autoencoders/kl-f4.json", {"figures": coder | health, "about": about})
+    drawn = {"sampler": {"kind": "ddim", "num_steps": 20, "eta": 0.0}, "guidance": 3.0, "seed": 7, "split": "test"}
+    coder = {"psnr": 27.31, "bicubic_psnr": 20.08, "ssim": 0.912, "bicubic_ssim": 0.7, "rfd_random_conv": 0.41}
+    moments = {"mean": 0.02, "std": 1.31, "noise": 0.01, "kurtosis": 2.9}
+    coder |= {f"latent_{name}_{channel}": value for name, value in moments.items() for channel in range(3)}
+    write_json(root / "metrics/autoencoders/kl-f4.json", {"figures": coder, "about": about | {"bicubic": 4}})
     text = {"caption_colour": 0.8125, "fd_random_conv": 3.2, "fd_random_conv_floor": 0.35, "kid_random_conv": 0.004}
+    colour = {"right": 208, "of": 256, "originals_right": 254, "originals": 256}
     for name in ("text-f4", "text-f4-held-out"):
-        write_json(root / f"metrics/{name}.json", {"figures": text, "about": about | drawn})
+        values = about | {"sampling": drawn, "caption_colour": colour}
+        write_json(root / f"metrics/{name}.json", {"figures": text, "about": values})
     for name, psnr in (("sr-f4", 25.7), ("sr-f1", 22.4)):
-        figures = {"psnr": psnr, "psnr_bicubic": 24.5, "lpips_random_trunk": 0.218, "lpips_random_trunk_bicubic": 0.267}
-        write_json(root / f"metrics/{name}.json", {"figures": figures, "about": about | drawn | {"guidance": 1.0}})
+        figures = {"psnr": psnr, "bicubic_psnr": 24.5, "lpips_random_trunk": 0.218, "bicubic_lpips_random_trunk": 0.267}
+        write_json(root / f"metrics/{name}.json", {"figures": figures, "about": about | {"sampling": drawn}})
 
 
 def write_study(folder: Path) -> None:

@@ -111,6 +111,8 @@ def test_figures_stand_with_bicubic_floor_and_how_they_were_measured(page: str):
     heads = re.findall(r'<th scope="col">([^<]*)</th>', page)
     assert heads.count("bicubic") == 3  # reconstruction; super-resolution's figures once for both models, and its strip
     assert re.search(r"<td>3\.2 <small>floor 0\.35</small></td>", page)
+    assert re.search(r"<td>81\.2 % <small>originals 99\.2 %</small></td>", page)
+    assert re.search(r"Kurtosis \(3: Gaussian\)</th>\s*(<td>2\.900</td>\s*){3}", page)
     assert "Fréchet distance, random conv features" in page
     assert "LPIPS, random trunk" in page
     assert "the covariance is singular." in page

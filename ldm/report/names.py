@@ -1,0 +1,114 @@
+"""What figures and parameters are called on the page, and how their values are written."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+HIGHER, LOWER = "higher is better", "lower is better"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name:
+    """How a figure is called, which way is better, and how its numbers are written."""
+
+    words: str
+    better: str = ""
+    pattern: str = "{:.3f}"
+    percent: bool = False
+
+    def write(self, value: float) -> str:
+        return f"{100 * value:.1f} %" if self.percent else self.pattern.format(value)
+
+
+CAPTION_COLOUR = "caption_colour"
+NAMES = {
+    CAPTION_COLOUR: Name(words="Captioned colour right", better=HIGHER, percent=True),
+    "psnr": Name(words="PSNR, dB", better=HIGHER, pattern="{:.2f}"),
+    "ssim": Name(words="SSIM", better=HIGHER),
+}
+FAMILIES = {
+    "lpips": Name(words="LPIPS", better=LOWER),
+    "rfid": Name(words="Reconstruction FID", better=LOWER, pattern="{:.2f}"),
+    "rfd": Name(words="Reconstruction Fréchet distance", better=LOWER, pattern="{:.4g}"),
+    "fid": Name(words="FID", better=LOWER, pattern="{:.2f}"),
+    "fd": Name(words="Fréchet distance", better=LOWER, pattern="{:.4g}"),
+    "kid": Name(words="Kernel distance (KID)", better=LOWER, pattern="{:.4g}"),
+    "is": Name(words="Inception score", better=HIGHER, pattern="{:.2f}"),
+    "precision": Name(words="Precision", better=HIGHER),
+    "recall": Name(words="Recall", better=HIGHER),
+}
+"""Figures on features; what follows the first word of the key names the features or the trunk, and so do the words."""
+
+MEASURED = {
+    "count": "pictures measured",
+    "split": "part measured",
+    "bicubic": "bicubic: reduced and enlarged by",
+    "features": "features",
+    "features_sha256": "weights of the features",
+    "features_source": "their source",
+    "dimensions": "feature dimensions",
+    "reference_count": "pictures in the reference",
+    "reference_split": "part of the reference",
+    "floor.of": "floor is the distance between",
+    "perceptual": "perceptual trunk",
+    "perceptual_sha256": "weights of the trunk",
+    "sampling.sampler.kind": "sampler",
+    "sampling.sampler.num_steps": "sampling steps",
+    "sampling.sampler.eta": "eta",
+    "sampling.guidance": "guidance",
+    "sampling.split": "conditions of the part",
+    "sampling.seed": "seed",
+    "batch": "batch",
+}
+"""Entries of `about` in the order a reader wants them; ones that are not here follow under their own names."""
+ELSEWHERE = {
+    "note",  # below the table
+    "floor.frechet_distance",  # beside the distance
+    "caption_colour.right",
+    "caption_colour.of",
+    "caption_colour.originals",
+    "caption_colour.originals_right",  # beside the figure
+    "autoencoder",
+    "samples",
+    "sampling.model",
+    "sampling.model_identity",
+    "sampling.autoencoder_identity",  # with the identities at the end of the page
+    "sampling.count",
+    "sampling.condition",  # said in the section's title and text
+}
+"""Entries of `about` that stand somewhere else than among how a figure was measured."""
+OF_BICUBIC = ("count", "split", "bicubic", "perceptual", "perceptual_sha256", "sampling.split", "batch")
+"""What holds for the bicubic baseline as well."""
+
+
+def name_of(key: str) -> Name:
+    """The words for a figure's key; a key nobody has worded is shown as it is."""
+    if key in NAMES:
+        return NAMES[key]
+    family, _, features = key.partition("_")
+    if family not in FAMILIES:
+        return Name(words=key.replace("_", " ").capitalize(), pattern="{:.4g}")
+    name = FAMILIES[family]
+    kind = "" if family == "lpips" else " features"
+    return replace(name, words=f"{name.words}, {features.replace('_', ' ')}{kind}") if features else name
+
+
+def rank(key: str) -> tuple[int, str]:
+    """Where a figure stands in a table: pictures against pictures first, distances of distributions after them."""
+    order = [*NAMES, *FAMILIES]
+    family = key if key in NAMES else key.partition("_")[0]
+    return (order.index(family) if family in order else len(order), key)
+
+
+def plain(value: Any) -> str:
+    """A parameter as a reader writes it; of a hash the first twelve digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10000 else str(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value)
+    text = str(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
