@@ -24,7 +24,7 @@ class Quartet:
 
 
 def common(first: Path, second: Path, needed: int) -> list[str]:
-    """Ids of the originals that both folders of samples have, sorted; ValueError where there are fewer than `needed`."""
+    """Ids of the originals that both folders of samples have, sorted; ValueError where fewer than `needed`."""
     for folder in (first, second):
         identity(folder)
     ids = sorted(_ids(first) & _ids(second))
