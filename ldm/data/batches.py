@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ldm.data.randomness import generator
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -56,22 +57,26 @@ def batches(
     size: int,
     workers: int,
 ) -> Iterator[T]:
-    """`read(indices(seed, step, batch, size))` for each step of range(first_step, last_step), in order.
+    """`read(indices(seed, step, batch, size))` for each step of range(first_step, last_step), in order, read ahead."""
+    return ahead(lambda step: read(indices(seed, step, batch, size)), range(first_step, last_step), workers)
 
-    `workers` threads read two batches each ahead; `read` must allow that. An error in `read` is raised at its step.
+
+def ahead(call: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
+    """`map(call, items)`, called up to `2 * workers` items ahead in that many threads; 0: in line.
+
+    The results come in the order of the items, and an error in `call` is raised at its item.
     """
     if workers == 0:
-        for step in range(first_step, last_step):
-            yield read(indices(seed, step, batch, size))
+        yield from map(call, items)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
-    ahead: deque[Future[T]] = deque()
+    waiting: deque[Future[T]] = deque()
     try:
-        for step in range(first_step, last_step):
-            ahead.append(pool.submit(read, indices(seed, step, batch, size)))
-            if len(ahead) == 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) == 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

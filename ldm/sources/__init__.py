@@ -1,0 +1,1 @@
+"""Readers of raw formats, drawn scenes, and `prepare`, which turns either into shards."""
