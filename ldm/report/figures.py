@@ -127,14 +127,24 @@ def _measured(columns: Sequence[Column]) -> tuple[Row, ...]:
     rows = []
     for key in sorted(keys, key=lambda key: (order.index(key) if key in order else len(order), key)):
         words = MEASURED.get(key, key.replace("_", " ").replace(".", ", "))
-        cells = tuple(Cell(value=c.measured[key]) if key in c.measured else None for c in columns)
+        values = [column.measured.get(key) for column in columns]
+        cells = tuple(Cell(value=_spoken(value)) if value is not None else None for value in values)
         rows.append(Row(words=words, cells=cells))
     return tuple(rows)
+
+
+def _spoken(value: str) -> str:
+    """`random_conv` as words, which a narrow column can break."""
+    return value.replace("_", " ") if re.fullmatch("[a-z0-9_]+", value) else value
 
 
 def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
     names: dict[str, list[str]] = {}
     for one in metrics:
+        if halves := one.about.table("floor").get("of"):
+            names.setdefault(f"the floor is the same distance between {plain(halves)} of the reference", []).append(
+                one.name
+            )
         if note := one.about.get("note"):
             names.setdefault(plain(note), []).append(one.name)
     return tuple(f"{', '.join(of)}: {note}" for note, of in names.items())

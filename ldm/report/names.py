@@ -49,7 +49,6 @@ MEASURED = {
     "dimensions": "feature dimensions",
     "reference_count": "pictures in the reference",
     "reference_split": "part of the reference",
-    "floor.of": "floor is the distance between",
     "perceptual": "perceptual trunk",
     "perceptual_sha256": "weights of the trunk",
     "sampling.sampler.kind": "sampler",
@@ -62,7 +61,8 @@ MEASURED = {
 }
 """Entries of `about` in the order a reader wants them; ones that are not here follow under their own names."""
 ELSEWHERE = {
-    "note",  # below the table
+    "note",
+    "floor.of",  # below the table
     "floor.frechet_distance",  # beside the distance
     "caption_colour.right",
     "caption_colour.of",

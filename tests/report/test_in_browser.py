@@ -1,0 +1,103 @@
+"""The report's page as a browser shows it: offline, in light and dark, on a phone, by keyboard, on paper."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser import chromium
+
+PHONE, DESKTOP = 390, 1280
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("alone") / "index.html"  # without the plots beside it: one file is enough
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    pages = []
+
+    def open_(width: int = DESKTOP, scheme: str = "light") -> Page:
+        pages.append(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        pages[-1].goto(address)
+        return pages[-1]
+
+    yield open_
+    for page in pages:
+        page.close()
+
+
+def test_asks_for_nothing_but_itself_and_complains_of_nothing(browser: Browser, address: str):
+    page, asked, said = browser.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.goto(address, wait_until="networkidle")
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    assert said == []
+    page.close()
+
+
+def test_every_picture_is_drawn(opened: Callable[..., Page]):
+    assert opened().evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 800, DESKTOP])
+def test_the_page_never_scrolls_sideways(opened: Callable[..., Page], width: int):
+    assert opened(width).evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_small_pictures_keep_their_pixels(opened: Callable[..., Page]):
+    page = opened()
+    assert page.evaluate("getComputedStyle(document.querySelector('.gallery img')).imageRendering") == "pixelated"
+    box = page.locator(".strip td img").first.bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (128, 128)  # 8 pixels, 16 times
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_the_paper(opened: Callable[..., Page], scheme: str):
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    page = opened(scheme=scheme)
+    paper = luminance(page.evaluate(style.format("body", "backgroundColor")))
+    assert (paper < 0.1) == (scheme == "dark")
+    for selector in ("body", "figcaption", ".measured td", "small", "main a"):
+        ink = luminance(page.evaluate(style.format(selector, "color")))
+        assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 4.5, selector  # WCAG 2.2, 1.4.3
+
+
+def test_dark_paper_gets_the_curves_in_light_ink(opened: Callable[..., Page]):
+    curve = "document.querySelector('.curves img').currentSrc"
+    assert opened(scheme="dark").evaluate(curve) != opened(scheme="light").evaluate(curve)
+
+
+def test_the_keyboard_reaches_the_contents_and_opens_what_is_folded(opened: Callable[..., Page]):
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.locator("#run summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#run pre").is_visible()
+
+
+def test_it_prints(opened: Callable[..., Page], tmp_path: Path):
+    opened(scheme="dark").pdf(path=tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)` (WCAG 2.2)."""
+    values = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    r, g, b = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
