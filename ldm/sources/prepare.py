@@ -146,7 +146,9 @@ def _parts(config: Dataset, ready: list[_Ready], skipped: list[dict[str, str]]) 
             parts[split] = members
     for r, part in zip(ready, splits, strict=True):
         if part is None:
-            skipped.append({"path": r.candidate.id, "reason": "a near-copy of a picture in another given split"})
+            skipped.append(
+                {"path": r.candidate.id, "reason": "a near-copy of a picture in the given test or validation split"}
+            )
     return parts
 
 
