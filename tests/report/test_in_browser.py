@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -28,7 +29,7 @@ def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     pages = []
 
-    def open_(width: int = DESKTOP, scheme: str = "light") -> Page:
+    def open_(width: int = DESKTOP, scheme: Literal["light", "dark"] = "light") -> Page:
         pages.append(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme))
         pages[-1].goto(address)
         return pages[-1]
