@@ -142,9 +142,8 @@ def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
     names: dict[str, list[str]] = {}
     for one in metrics:
         if halves := one.about.table("floor").get("of"):
-            names.setdefault(f"the floor is the same distance between {plain(halves)} of the reference", []).append(
-                one.name
-            )
+            floor = f"the floor is the same distance within the reference, between {plain(halves)}"
+            names.setdefault(floor, []).append(one.name)
         if note := one.about.get("note"):
             names.setdefault(plain(note), []).append(one.name)
     return tuple(f"{', '.join(of)}: {note}" for note, of in names.items())
