@@ -1,6 +1,6 @@
 """One Prefect server in the background for all stages, if none answers: `python -m flows.server`.
 
-It is found by every later `dvc repro` on this machine. Without one each stage starts a temporary server of its own, which
+It is found by every later `dvc repro` on this machine. Without one each stage starts a temporary server, which
 takes some ten seconds longer.
 """
 
