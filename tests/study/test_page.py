@@ -1,0 +1,195 @@
+"""The rater's page in a real browser: exposure, answers by key, click and touch, resuming, the file of answers."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from ldm.study.scoring import score
+from tests.browser import chromium
+from tests.study.samples import Exported
+
+ASKING = ".asking"
+SHOWN = ".frame img"
+
+WATCH = """() => {
+  window.seen = [];
+  let begun = null;
+  const watch = (now) => {
+    const there = document.querySelectorAll(".frame img").length > 0;
+    if (there && begun === null) begun = now;
+    if (!there && begun !== null) { window.seen.push(now - begun); begun = null; }
+    requestAnimationFrame(watch);
+  };
+  requestAnimationFrame(watch);
+}"""
+"""Measures how long pictures are in the page, without the page's own clockwork."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
+    contexts = []
+
+    def open_(study: Exported, **options) -> Page:
+        contexts.append(browser.new_context(accept_downloads=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
+        page.goto((study.public / "index.html").as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def side(page: Page, study: Exported, better: dict[str, int]) -> str:
+    """What a rater with the ranks `better` chooses for the pair on the screen, practice at random."""
+    number = re.match(r"(\d+) of", page.locator("#count").inner_text())
+    if number is None:
+        return "left"
+    told = json.loads(page.locator("script#study").inner_text())
+    entry = study.trials[told["trials"][int(number[1]) - 1]["trial"]]
+    return "left" if better[entry["left"]] > better[entry["right"]] else "right"
+
+
+def begin(page: Page) -> None:
+    """Past the introduction and the one practice pair, to the first pair."""
+    page.keyboard.press("Enter")
+    page.wait_for_selector(ASKING)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="That was practice.")).to_be_visible()
+    page.keyboard.press("Enter")
+
+
+def test_a_study_done_by_keyboard_gives_back_the_preference(opened, exported, tmp_path):
+    study = exported(trials=2, catch=1, seconds=0.1)
+    page = opened(study)
+    begin(page)
+    better = {"mosaic": 0, "original": 1, "second": 2, "first": 3}
+    with page.expect_download() as download:
+        for _ in study.trials:
+            page.wait_for_selector(ASKING)
+            page.keyboard.press({"left": "ArrowLeft", "right": "ArrowRight"}[side(page, study, better)])
+            page.wait_for_selector(ASKING, state="detached")
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    assert re.fullmatch(r"answers-[0-9a-f]{16}-[0-9a-f]{16}\.json", file.name)
+    result = score(study.key, [file])
+    assert result.first_over_original.share == result.second_over_original.share == 1
+    assert result.first_over_second.share == 1
+    assert [(r.right, r.checks, r.seen_again) for r in result.raters] == [(1, 1, 0)]
+    assert json.loads(page.locator("#answers").input_value()) == json.loads(file.read_text())
+    expect(page.get_by_text("Send the file to the laboratory.")).to_be_visible()
+
+
+def test_pictures_are_shown_for_their_time_and_then_gone(opened, exported):
+    page = opened(exported(seconds=0.5))
+    page.evaluate(WATCH)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(SHOWN)
+    assert page.locator(SHOWN).count() == 3
+    page.keyboard.press("ArrowLeft")  # too early: counts for nothing
+    page.wait_for_selector(ASKING)
+    assert page.locator("img").count() == 0
+    page.wait_for_function("window.seen.length === 1")
+    assert page.evaluate("window.seen[0]") == pytest.approx(500, abs=100)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="That was practice.")).to_be_visible()
+
+
+def test_a_reload_goes_on_where_the_rater_was(opened, exported):
+    study = exported(seconds=0.1)
+    page = opened(study)
+    begin(page)
+    for _ in range(2):
+        page.wait_for_selector(ASKING)
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(ASKING, state="detached")
+    page.reload()
+    expect(page.get_by_text(f"2 of {len(study.trials)} pairs are done.")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(ASKING)
+    assert page.locator("#count").inner_text() == f"3 of {len(study.trials)}"
+    page.reload()  # the third was seen but not answered: it is shown again, and the answer says so
+    page.keyboard.press("Enter")
+    page.wait_for_selector(ASKING)
+    page.keyboard.press("ArrowLeft")
+    looks = "JSON.parse(Object.values(localStorage)[0]).trials.map((t) => t.looks)"
+    assert page.evaluate(looks) == [1, 1, 2]
+
+
+def test_who_looks_away_sees_the_pair_again(opened, exported):
+    page = opened(exported(seconds=5))
+    page.keyboard.press("Enter")
+    page.wait_for_selector(SHOWN)
+    page.evaluate(
+        "() => { Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    expect(page.get_by_role("heading", name="Paused.")).to_be_visible()
+    assert page.locator("img").count() == 0
+
+
+def test_touch_and_click_answer_too_on_a_phone_without_scrolling(opened, exported):
+    study = exported(seconds=0.1, practice=0)
+    page = opened(study, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.get_by_role("button", name="Begin").tap()
+    page.wait_for_selector(ASKING)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    page.get_by_role("button", name="Right picture").tap()
+    page.wait_for_selector(ASKING, state="detached")
+    page.wait_for_selector(ASKING)
+    page.get_by_role("button", name="Left picture").click()
+    stored = "JSON.parse(Object.values(localStorage)[0]).trials.map((t) => t.choice)"
+    assert page.evaluate(stored) == ["right", "left"]
+
+
+def test_a_missing_picture_stops_the_study_and_loses_nothing(opened, exported):
+    study = exported(seconds=0.1, practice=0)
+    kept = {path: path.read_bytes() for path in (study.public / "pictures").iterdir()}
+    for path in kept:
+        path.unlink()
+    page = opened(study)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="A picture did not load.")).to_be_visible()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(ASKING)
+
+
+def test_the_page_asks_for_nothing_but_its_own_pictures(browser, exported):
+    study = exported(seconds=0.1)
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((study.public / "index.html").as_uri())
+    begin(page)
+    page.wait_for_selector(ASKING)
+    page.close()
+    root = study.public.as_uri()
+    assert all(url.startswith((root, "data:")) for url in asked), asked
+    names = {Path(url).name for url in asked if url.endswith(".png")}
+    assert names <= {path.name for path in (study.public / "pictures").iterdir()}
+
+
+def test_what_happens_is_said_to_those_who_cannot_see_it(opened, exported):
+    page = opened(exported(seconds=0.1))
+    status = page.get_by_role("status")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Try it"
+    page.keyboard.press("Enter")
+    expect(status).to_have_text("Practice. Look.")
+    page.wait_for_selector(ASKING)
+    expect(status).to_have_text("Hidden. Left or right?")
+    assert page.get_by_role("button", name="Left picture").get_attribute("aria-disabled") is None
