@@ -19,7 +19,7 @@ LEAST, MOST, WRONG = 0.5, 2.0, 0.5
 class CaptionColour:
     """The rule behind `caption_colour`.
 
-    Each pixel counts as the palette colour nearest to it (Euclidean, RGB), colours of grounds included. The expected
+    Each pixel counts as the nearest (Euclidean, RGB) of the object colours and the tones of the grounds. The expected
     area of a colour is the number of pixels that the original's label map gives to classes named after it (`red circle`
     after red; two red things add up). A sample is right where every object colour named in its caption covers 0.5 to 2
     times its expected area and every other object colour covers less than half of the smallest expected area among
@@ -29,21 +29,21 @@ class CaptionColour:
     def __init__(self, folder: Path, split: str) -> None:
         """Of the prepared pictures in `folder`; ValueError where they have no palette, captions or label maps."""
         self._images = Images(folder, split)
-        palette, classes = self._images.info.get("palette"), self._images.info.get("label_map_classes")
+        info = self._images.info
+        palette, classes = info.get("palette"), info.get("label_map_classes")
         if not palette or not classes:
             raise ValueError(f"{folder}: no palette and label maps; caption_colour is for drawn scenes, leave it out")
         self._index = {id: index for index, id in enumerate(self._images.ids)}
-        self._names = list(palette)
-        self._palette = torch.tensor([palette[name] for name in self._names], dtype=torch.float32)
-        words = [set(re.findall(r"\w+", name.lower())) for name in classes]
-        self._classes = {name: [i for i, w in enumerate(words) if name in w] for name in self._names}
-        self.colours = [name for name in self._names if self._classes[name]]
+        self.colours: list[str] = sorted(palette)
+        grounds = [tone for name in sorted(info["grounds"]) for tone in info["grounds"][name]]
+        self._palette = torch.tensor([palette[name] for name in self.colours] + grounds, dtype=torch.float32)
+        words = [_words(name) for name in classes]
+        self._classes = {colour: [i for i, w in enumerate(words) if colour in w] for colour in self.colours}
 
     def right(self, pixels: UInt8[Tensor, "3 h w"], caption: str, id: str) -> bool:
         """Whether a picture drawn for `caption` has its colours, in the amounts of the original `id`."""
         painted, expected = self.painted(pixels), self.expected(id)
-        words = set(re.findall(r"\w+", caption.lower()))
-        named = [colour for colour in self.colours if colour in words]
+        named = [colour for colour in self.colours if colour in _words(caption)]
         if not named or any(not expected[colour] for colour in named):
             raise ValueError(f"caption {caption!r} of {id} does not name the colours of its label map")
         there = all(LEAST * expected[c] <= painted[c] <= MOST * expected[c] for c in named)
@@ -55,8 +55,8 @@ class CaptionColour:
 
     def painted(self, pixels: UInt8[Tensor, "3 h w"]) -> dict[str, int]:
         """How many pixels are nearest to each object colour."""
-        areas = self._nearest(pixels).flatten().bincount(minlength=len(self._names)).tolist()
-        return {name: areas[self._names.index(name)] for name in self.colours}
+        areas = self._nearest(pixels).flatten().bincount(minlength=len(self._palette)).tolist()
+        return dict(zip(self.colours, areas, strict=False))  # what follows are the grounds
 
     def expected(self, id: str) -> dict[str, int]:
         """How many pixels of the original each object colour has in its label map."""
@@ -71,6 +71,10 @@ class CaptionColour:
     def _nearest(self, pixels: UInt8[Tensor, "3 h w"]) -> Int[Tensor, "h w"]:
         difference = pixels.float()[None] - self._palette[:, :, None, None]
         return difference.square().sum(1).argmin(0)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 class CaptionColourFigure:

@@ -23,6 +23,8 @@ from ldm.data.pictures import to_float
 from ldm.nn.weights import Weights, weights
 
 FEATURES = "features"
+FAINT = 0.01
+"""Added before the logarithm: below about one of 255 grey levels nothing is told apart."""
 
 
 class _Extractor(FeatureExtractorBase):
@@ -50,7 +52,10 @@ class RandomConvolutions(_Extractor):
 
     The convolutions (3x3, ReLU, halving between layers; first filters of zero mean, that is, edges) are drawn from a
     fixed seed. They know nothing of objects: a small distance says that colours, contrast and texture at scales up to
-    about 20 pixels agree. Means alone would hardly see blur; the deviations do. 102 numbers; pictures from 8 pixels.
+    about 20 pixels agree. The layers' statistics are logarithms, so that blur, which scales them, shifts pictures of
+    little and of much contrast alike: with 300 pictures, bicubically reduced and enlarged by 4, the distance is 34
+    times that between real ones on photographs and 8 times on drawn scenes; without the logarithm 16 and 4.5 times.
+    102 numbers; for pictures from 8 pixels.
     """
 
     WIDTHS = (16, 16, 16)
@@ -74,7 +79,7 @@ class RandomConvolutions(_Extractor):
             if layer:
                 x = F.avg_pool2d(x, 2)
             x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.get_buffer(f"kernel_{layer}")).relu()
-            parts += [x.mean((2, 3)), x.std((2, 3))]
+            parts += [(x.mean((2, 3)) + FAINT).log(), (x.std((2, 3)) + FAINT).log()]
         return (torch.cat(parts, dim=1),)
 
 
@@ -111,8 +116,8 @@ class Extractor:
     network: FeatureExtractorBase
     standardise: bool
     """Whether figures are taken on features brought to unit variance over the reference: needed where untrained
-    features differ in scale by orders of magnitude. (Decorrelating them as well was tried: with a few hundred pictures
-    it amplifies directions that are noise, and blur then stands 2 times above the floor instead of 15.)"""
+    features differ in scale. (Decorrelating them as well was tried: with a few hundred photographs it amplifies
+    directions that are noise, and blur then stands 6 times above real against real, not 34.)"""
     about: dict[str, str]
 
     @torch.no_grad()

@@ -1,0 +1,243 @@
+"""Distances between sets of pictures: closed forms, agreement with peers, sensitivity, names that tell the truth."""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from torch.utils.data import Dataset
+
+from ldm.data.pictures import from_image, low_resolution
+from ldm.evaluation.features import Extractor, RandomConvolutions, extractor
+from ldm.evaluation.reconstruction import enlarge
+from ldm.evaluation.statistics import Gaussian, RealStatistics, Statistics, frechet
+from ldm.nn.weights import PUBLISHED
+from ldm.sources.config import Drawn
+from ldm.sources.drawn import draw, scene
+
+CPU = torch.device("cpu")
+SQUEEZENET = Path("weights/squeezenet1_0_imagenet_caffe_bgr_fp16.pt")
+
+
+class Pictures(Dataset):
+    def __init__(self, pictures: torch.Tensor) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.pictures[index]
+
+
+def weights_folder(folder: Path, file: Path, kind: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.pth").symlink_to(file)
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    about = {"kind": kind, "file": "weights.pth", "sha256": found, "source": "a test"}
+    (folder / "weights.json").write_text(json.dumps(about))
+    return folder
+
+
+def statistics(features: torch.Tensor, step: int = 7) -> Statistics:
+    found = Statistics()
+    for part in features.split(step):
+        found.add(part)
+    return found
+
+
+def real_statistics(pictures: torch.Tensor, extract: Extractor) -> RealStatistics:
+    features, _ = extract(pictures)
+    return RealStatistics.of(statistics(features), (statistics(features[::2]), statistics(features[1::2])), extract)
+
+
+def blurred(pictures: torch.Tensor, factor: int = 4) -> torch.Tensor:
+    return torch.stack([enlarge(low_resolution(p, factor), like=p) for p in pictures])
+
+
+def gaussian(seed: int, d: int = 5) -> Gaussian:
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    return Gaussian(torch.randn(d, generator=generator, dtype=torch.float64), root @ root.T + 0.1 * torch.eye(d))
+
+
+def test_frechet_distance_of_axis_aligned_gaussians_has_a_closed_form():
+    m1, m2 = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.0, 1.0, 0.5]).double()
+    s1, s2 = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 0.5, 3.0]).double()
+    expected = (m1 - m2).square().sum() + (s1 - s2).square().sum()
+    found = frechet(Gaussian(m1, s1.square().diag()), Gaussian(m2, s2.square().diag()))
+    assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_frechet_distance_agrees_with_scipy_is_symmetric_and_zero_for_equals():
+    a, b = gaussian(1), gaussian(2)
+    root = sqrtm(a.covariance.numpy() @ b.covariance.numpy()).real
+    expected = (a.mean - b.mean).square().sum().item() + (
+        a.covariance + b.covariance - 2 * torch.from_numpy(root)
+    ).trace().item()
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet(a, b) == pytest.approx(frechet(b, a), rel=1e-9)
+    assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_scaling_features_is_scaling_the_gaussian():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    scale = torch.tensor([1.0, 10.0, 0.1, 3.0]).double()
+    direct, scaled = statistics(x / scale).gaussian(), statistics(x).gaussian().over(scale)
+    torch.testing.assert_close(direct.mean, scaled.mean)
+    torch.testing.assert_close(direct.covariance, scaled.covariance)
+
+
+def test_statistics_are_numpys_whatever_the_steps():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    for step in (1, 7, 50):
+        found = statistics(x, step).gaussian()
+        np.testing.assert_allclose(found.mean, x.double().mean(0), rtol=1e-12)
+        np.testing.assert_allclose(found.covariance, np.cov(x.double().numpy(), rowvar=False), rtol=1e-10)
+
+
+def test_only_the_first_features_are_kept_but_all_are_counted():
+    found = Statistics(keep=10)
+    for part in torch.arange(24.0).view(12, 2).split(4):
+        found.add(part)
+    assert found.count == 12
+    assert found.kept.equal(torch.arange(20.0).view(10, 2))
+    assert found.gaussian().mean.tolist() == [11, 12]
+
+
+def test_random_convolutions_are_always_the_same(none):
+    before = torch.get_rng_state()
+    pictures = torch.arange(3 * 16 * 16, dtype=torch.uint8).view(1, 3, 16, 16)
+    first, second = extractor(none, CPU)(pictures)[0], extractor(none, CPU)(pictures)[0]
+    assert first.equal(second)
+    assert first.shape == (1, 102)
+    assert torch.get_rng_state().equal(before)
+
+
+def test_agrees_with_torch_fidelitys_own_pipeline(none, photographs):
+    """The registered extractor in calculate_metrics gives the numbers of our loop, before features are standardised."""
+    from torch_fidelity import calculate_metrics
+
+    one, other = photographs(64), photographs(64, "train")
+    theirs = calculate_metrics(
+        input1=Pictures(one), input2=Pictures(other), feature_extractor="random_conv", cuda=False, fid=True, kid=True,
+        prc=True, isc=False, kid_subset_size=64, cache=False, save_cpu_ram=True, verbose=False,
+    )  # fmt: skip
+    plain = Extractor(
+        name="plain", network=extractor(none, CPU).network, standardise=False, about={"features": "plain"}
+    )
+    ours = real_statistics(other, plain).fidelity(statistics(plain(one)[0]), None, plain)
+    assert ours["fd_plain"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    assert ours["kid_plain"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert ours["precision_plain"] == pytest.approx(theirs["precision"], abs=1e-3)
+    assert ours["recall_plain"] == pytest.approx(theirs["recall"], abs=1e-3)
+
+
+def test_agrees_with_torchmetrics(none, photographs):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    one, other = photographs(200), photographs(200, "train")
+
+    class Network(RandomConvolutions):
+        num_features = 102
+
+        def forward(self, pixels):
+            return super().forward(pixels)[0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = FrechetInceptionDistance(feature=Network("random_conv", ["features"]), normalize=False)
+    theirs.update(one, real=True)
+    theirs.update(other, real=False)
+    extract = extractor(none, CPU)
+    a, b = (statistics(extract(pictures)[0]).gaussian() for pictures in (one, other))
+    assert frechet(a, b) == pytest.approx(theirs.compute().item(), rel=1e-3)
+
+
+def test_blur_stands_far_above_real_against_real_on_photographs(none, photographs):
+    extract = extractor(none, CPU)
+    real, others = real_statistics(photographs(200), extract), photographs(200, "train")
+    between_real = real.distance(statistics(extract(others)[0]))
+    assert real.distance(statistics(extract(blurred(others))[0])) > 10 * between_real
+    assert real.distance(statistics(extract(blurred(others, 2))[0])) > 3 * between_real
+
+
+def test_blur_stands_clearly_above_real_against_real_on_scenes(none):
+    config = Drawn(kind="drawn", count=400, objects=1, seed=1, held_out=[])
+    scenes = torch.stack([from_image(draw(scene(config, i), 32)[0]) for i in range(400)])
+    extract = extractor(none, CPU)
+    real, others = real_statistics(scenes[:200], extract), scenes[200:]
+    between_real = real.distance(statistics(extract(others)[0]))
+    assert real.distance(statistics(extract(blurred(others))[0])) > 4 * between_real
+    assert real.floor < 4 * between_real  # the halves are half as many pictures
+
+
+def test_trained_features_name_themselves(tmp_path, shared, photographs):
+    folder = weights_folder(tmp_path / "squeezenet", shared(SQUEEZENET), "squeezenet")
+    extract = extractor(folder, CPU)
+    pictures = photographs(8)
+    real = real_statistics(pictures, extract)
+    figures = real.fidelity(statistics(extract(blurred(pictures))[0]), None, extract)
+    assert {key for key in figures if "floor" not in key and "std" not in key} == {
+        "fd_squeezenet", "kid_squeezenet", "precision_squeezenet", "recall_squeezenet"
+    }  # fmt: skip
+    assert figures["fd_squeezenet"] > 1
+    assert extract.about["features_sha256"] == hashlib.sha256(shared(SQUEEZENET).read_bytes()).hexdigest()
+
+
+def test_a_reference_comes_back_from_disk_as_it_was(tmp_path, none):
+    pictures = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extract = extractor(none, CPU)
+    real = real_statistics(pictures, extract)
+    tmp_path.joinpath("r").mkdir()
+    real.save(tmp_path / "r", {"split": "test"})
+    tmp_path.joinpath("r", "manifest.json").write_text("{}")
+    back = RealStatistics.load(tmp_path / "r", extract)
+    other = statistics(extract(pictures.flip(0)[:12])[0])
+    assert back.distance(other) == real.distance(other)
+    assert back.floor == pytest.approx(real.floor, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def local_inception(tmp_path_factory) -> Path:
+    """A state dict of torch-fidelity's Inception (566 keys), drawn at random: its loading path without its file."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    folder = tmp_path_factory.mktemp("inception")
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state, **_):
+            return None
+
+    torch.save({}, folder / "empty.pth")
+    torch.manual_seed(0)
+    network = Unloaded("inception", ["2048"], feature_extractor_weights_path=str(folder / "empty.pth"))
+    state = network.state_dict()
+    assert len(state) == 566
+    torch.save(state, folder / "file.pth")
+    return weights_folder(folder / "inception", folder / "file.pth", "inception")
+
+
+def test_inception_loads_and_has_its_published_names_only_with_the_published_file(local_inception, monkeypatch):
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extract = extractor(local_inception, CPU)
+    features, logits = extract(pictures)
+    assert (features.shape, logits.shape) == ((2, 2048), (2, 1008))
+    assert (extract.key("fd"), extract.key("is")) == ("fd_inception_unpublished", "is_inception_unpublished")
+    monkeypatch.setitem(PUBLISHED, "inception", extract.about["features_sha256"])
+    named = extractor(local_inception, CPU)
+    assert [named.key(figure) for figure in ("fd", "is", "kid", "precision", "recall")] == [
+        "fid", "is", "kid", "precision", "recall"
+    ]  # fmt: skip
+
+
+def test_inception_of_other_content_is_refused(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "file.pth")
+    folder = weights_folder(tmp_path / "inception", tmp_path / "file.pth", "inception")
+    with pytest.raises(ValueError, match="does not fit kind inception") as caught:
+        extractor(folder, CPU)
+    assert "\n" not in str(caught.value)
