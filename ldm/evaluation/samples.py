@@ -1,7 +1,7 @@
 """The evaluate stage: figures of samples, against a reference of real pictures and against their own conditions."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,15 +108,13 @@ def evaluate(
     device = setup(run)
     identity(samples)
     sampling = read_json(samples / "sampling.json")
-    made: list[Figure] = []
-    for name in config.figures:
-        match name:
-            case "fidelity":
-                made.append(Fidelity(reference, extractor(features, device), device))
-            case "paired":
-                made.append(Paired(images, sampling["split"], PerceptualDistance(perceptual, device)))
-            case "caption_colour":
-                made.append(CaptionColourFigure(images, sampling["split"]))
+    split = sampling["split"]
+    choose: dict[str, Callable[[], Figure]] = {
+        "fidelity": lambda: Fidelity(reference, extractor(features, device), device),
+        "paired": lambda: Paired(images, split, PerceptualDistance(perceptual, device)),
+        "caption_colour": lambda: CaptionColourFigure(images, split),
+    }
+    made = [choose[name]() for name in config.figures]
     files = sorted(samples.glob("samples-*.parquet"))
     total, done = sum(pq.read_metadata(file).num_rows for file in files), 0
     if total < 8:
