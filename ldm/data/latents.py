@@ -24,6 +24,7 @@ DTYPES = {
 }
 """The fixed-size columns there can be; beside them every row has id, draw, label (-1: none) and caption."""
 
+_SCALARS = {"id": pa.string(), "draw": pa.int64(), "label": pa.int64(), "caption": pa.string()}
 _BATCH_BYTES = 16 << 20
 _FILE_BATCHES = 64
 
@@ -60,13 +61,14 @@ class _Writer:
         self.folder, self.split, self.stack = folder, split, stack
         self.shapes = {name: tuple(shapes[name]) for name in DTYPES if name in shapes}
         assert len(self.shapes) == len(shapes), f"columns are {list(DTYPES)}, not {list(shapes)}"
-        fields = [("id", pa.string()), ("draw", pa.int64()), ("label", pa.int64()), ("caption", pa.string())]
+        fields = [*_SCALARS.items()]
         for name, shape in self.shapes.items():
             fields.append((name, pa.list_(pa.from_numpy_dtype(_numpy(name)), prod(shape))))
         self.schema = pa.schema([pa.field(name, dtype) for name, dtype in fields])
         row_bytes = sum(prod(shape) * DTYPES[name].itemsize for name, shape in self.shapes.items())
         self.batch_rows = max(1, _BATCH_BYTES // max(1, row_bytes))
-        self.waiting: list[pa.RecordBatch] = []
+        self.scalars: dict[str, list[Any]] = {name: [] for name in _SCALARS}
+        self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in self.shapes}
         self.waiting_rows = self.batches = 0
         self.last: tuple[str, int] | None = None
         self.file: Any = None
@@ -84,14 +86,15 @@ class _Writer:
                 f"row {row} after {self.last}: rows come in order of (id, draw)"
             )
             self.last = row
-        arrays = [pa.array(list(values)) for values in (ids, draws, labels)]
-        arrays.append(pa.array([None] * len(ids) if captions is None else list(captions), pa.string()))
+        captions = [None] * len(ids) if captions is None else captions
+        for waiting, values in zip(self.scalars.values(), (ids, draws, labels, captions), strict=True):
+            assert len(values) == len(ids), f"{len(values)} values for {len(ids)} rows"
+            waiting.extend(values)
         for name, shape in self.shapes.items():
-            values = columns[name].detach().cpu().contiguous()
-            assert values.dtype == DTYPES[name], f"{name}: {values.dtype}, expected {DTYPES[name]}"
-            assert values.shape == (len(ids), *shape), f"{name}: {tuple(values.shape)}, expected {(len(ids), *shape)}"
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().reshape(-1)), prod(shape)))
-        self.waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+            block = columns[name].detach().cpu()
+            assert block.dtype == DTYPES[name], f"{name}: {block.dtype}, expected {DTYPES[name]}"
+            assert block.shape == (len(ids), *shape), f"{name}: {tuple(block.shape)}, expected {(len(ids), *shape)}"
+            self.blocks[name].append(block.reshape(len(ids), -1).numpy().copy())
         self.waiting_rows += len(ids)
         while self.waiting_rows >= self.batch_rows:
             self.write(self.batch_rows)
@@ -100,16 +103,21 @@ class _Writer:
         """Move the first `rows` of those waiting into the file, as one record batch."""
         if rows == 0:
             return
-        waiting = pa.Table.from_batches(self.waiting)
         if self.batches % _FILE_BATCHES == 0:
             self.stack.close()
             path = self.folder / f"{self.split}-{self.batches // _FILE_BATCHES:05d}.arrow"
             beside = self.stack.enter_context(whole(path))
             self.file = self.stack.enter_context(pa.ipc.new_file(beside, self.schema))
-        self.file.write(waiting.slice(0, rows).combine_chunks().to_batches()[0])
+        # Fresh arrays, not slices of what was appended: Arrow writes a slice's bytes as they lie around it.
+        arrays = [pa.array(values[:rows], _SCALARS[name]) for name, values in self.scalars.items()]
+        for name, blocks in self.blocks.items():
+            block = np.concatenate(blocks)
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(block[:rows].reshape(-1)), block.shape[1]))
+            self.blocks[name] = [block[rows:]]
+        self.file.write(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.scalars = {name: values[rows:] for name, values in self.scalars.items()}
         self.batches += 1
         self.waiting_rows -= rows
-        self.waiting = waiting.slice(rows).to_batches()
 
 
 class Latents:

@@ -62,7 +62,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
 _GROUP_ROWS = 64
 _GROUP_BYTES = 1 << 20
 """A row group ends at either: reading one picture decodes one group."""
-_CACHED_GROUPS = 256
+_CACHE_BYTES = 256 << 20
 
 
 def schema(classes: Sequence[str] | None = None) -> pa.Schema:
@@ -177,7 +177,8 @@ class Images:
                 f"{folder}: {split} has {len(self.ids)} pictures, dataset.json says {expected}; prepare again"
             )
         self._lock = threading.Lock()
-        self._group = lru_cache(maxsize=_CACHED_GROUPS)(self._read_group)
+        sizes = [self._files[f].metadata.row_group(g).total_byte_size for f, g in self._groups]
+        self._group = lru_cache(maxsize=max(1, _CACHE_BYTES // max(sizes)))(self._read_group)
 
     def __len__(self) -> int:
         return len(self.ids)

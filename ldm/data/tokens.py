@@ -9,7 +9,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 from transformers import BertTokenizer
 
-_SPECIAL = 5  # [PAD] [UNK] [CLS] [SEP] [MASK]: all that transformers makes of a folder without a vocabulary
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # all that transformers makes of a folder without vocabulary
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) -> BertTokenizer:
@@ -21,14 +21,34 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, length: int) 
     if not ordered:
         raise ValueError("no captions to make a vocabulary from; choose a data set with captions or another condition")
     wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator(ordered, vocab_size=vocabulary_size, min_frequency=1, show_progress=False)
-    tokenizer = BertTokenizer(tokenizer_object=wordpiece._tokenizer, model_max_length=length)
+    wordpiece.train_from_iterator(
+        ordered,
+        vocab_size=vocabulary_size,
+        min_frequency=1,
+        limit_alphabet=len({*"".join(ordered)}) + 1,
+        special_tokens=[*_SPECIAL, *_continuations(wordpiece, ordered)],
+        show_progress=False,
+    )
+    tokenizer = BertTokenizer(vocab=wordpiece.get_vocab(), model_max_length=length)
     if len(tokenizer) > vocabulary_size:
         raise ValueError(
             f"tokens.vocabulary_size {vocabulary_size} is too small: the characters of the captions alone are "
             f"{len(tokenizer)} tokens; make it larger"
         )
     return tokenizer
+
+
+def _continuations(wordpiece: BertWordPieceTokenizer, captions: Iterable[str]) -> list[str]:
+    """All `##c` with which the training of WordPiece begins, in order.
+
+    Left to itself it numbers them as a hash map yields the words, which differs from process to process, and breaks
+    ties between merges by those numbers.
+    """
+    tail: set[str] = set()
+    for caption in captions:
+        words = wordpiece.pre_tokenizer.pre_tokenize_str(wordpiece.normalizer.normalize_str(caption))
+        tail.update(character for word, _ in words for character in word[1:])
+    return [f"##{character}" for character in sorted(tail)]
 
 
 def load_vocabulary(path: Path, length: int) -> BertTokenizer:
@@ -52,7 +72,11 @@ def load_tokenizer(folder: Path) -> BertTokenizer:
 
 
 def _whole(tokenizer: BertTokenizer, path: Path) -> BertTokenizer:
-    if len(tokenizer) <= _SPECIAL or None in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id):
+    if len(tokenizer) <= len(_SPECIAL) or None in (
+        tokenizer.pad_token_id,
+        tokenizer.unk_token_id,
+        tokenizer.cls_token_id,
+    ):
         raise ValueError(f"{path}: not a BERT vocabulary (it makes {len(tokenizer)} tokens)")
     return tokenizer
 

@@ -73,7 +73,7 @@ class Dataset(Section):
     size: int = Field(ge=8, le=2048)
     """Pixels a side: the short side after antialiased bicubic resizing, then the central square."""
     validation: float = Field(ge=0, lt=1)
-    """Part of the pictures held back to watch a training; 0: none."""
+    """Part of the pictures held back to watch a training, beside a given validation split; 0: none."""
     test: float = Field(ge=0, lt=1)
     """Part of the pictures never trained on; 0 where the source gives its own test split."""
     on_bad_image: Literal["stop", "skip"]

@@ -1,0 +1,86 @@
+"""The order of training: a pure function of (seed, step)."""
+
+import threading
+import time
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ldm.data.batches import ahead, batches, indices, workers
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 40), batch=st.integers(1, 50), epochs=st.integers(1, 3))
+def test_each_epoch_holds_every_example_once(seed, size, batch, epochs):
+    steps = -(-size * epochs // batch)
+    stream = torch.cat([indices(seed, step, batch, size) for step in range(steps)])
+    for epoch in range(epochs):
+        assert sorted(stream[epoch * size : (epoch + 1) * size].tolist()) == list(range(size))
+
+
+def test_every_step_has_a_whole_batch_even_where_it_is_larger_than_the_split():
+    assert indices(0, 3, 10, 4).shape == (10,)
+    with pytest.raises(ValueError, match="no examples"):
+        indices(0, 0, 1, 0)
+
+
+def test_epochs_and_seeds_differ():
+    first, second, other = indices(1, 0, 100, 100), indices(1, 1, 100, 100), indices(2, 0, 100, 100)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_golden_order():
+    assert indices(4, 1, 8, 10).tolist() == [7, 3, 4, 0, 7, 2, 5, 3]
+
+
+def read(rows: torch.Tensor) -> list[int]:
+    time.sleep(0.0005 * (int(rows[0]) % 3))  # threads finish out of order
+    return rows.tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_workers_change_nothing(count):
+    expected = [indices(3, step, 4, 10).tolist() for step in range(30)]
+    assert list(batches(read, 3, 0, 30, 4, 10, count)) == expected
+
+
+def test_a_run_that_goes_on_sees_what_an_uninterrupted_one_sees():
+    whole = list(batches(read, 3, 0, 20, 4, 10, 1))
+    assert list(batches(read, 3, 0, 7, 4, 10, 1)) + list(batches(read, 3, 7, 20, 4, 10, 2)) == whole
+    assert list(batches(read, 3, 9, 9, 4, 10, 1)) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_error_is_raised_at_its_item(count):
+    def call(item: int) -> int:
+        if item == 4:
+            raise ValueError("item four")
+        return item
+
+    results = ahead(call, range(10), count)
+    assert list(islice(results, 4)) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="item four"):
+        next(results)
+
+
+def test_it_reads_only_so_far_ahead_and_stops_when_closed():
+    seen: list[int] = []
+    results = ahead(seen.append, range(1000), 2)
+    next(results)
+    time.sleep(0.05)
+    assert len(seen) <= 4
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_the_environment_gives_the_workers(monkeypatch):
+    monkeypatch.delenv("LDM_WORKERS", raising=False)
+    assert workers() == 1
+    monkeypatch.setenv("LDM_WORKERS", "3")
+    assert workers() == 3
+    monkeypatch.setenv("LDM_WORKERS", "many")
+    with pytest.raises(ValueError, match="LDM_WORKERS=many: expected how many"):
+        workers()
