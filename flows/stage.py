@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import shutil
 import signal
 import sys
@@ -18,6 +19,8 @@ from ldm.config import load
 from ldm.progress import Progress
 
 Stage = Callable[[str], Iterator[Progress]]
+PLAIN = "FLOWS_PLAIN"
+"""Environment variable that has every stage of a `dvc repro` run without Prefect."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -27,7 +30,7 @@ def main(stage: Stage, table: str | None = None) -> None:
     arguments = _parser(stage, stage_name, table).parse_args()
     name = arguments.name if table else stage_name
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(run(stage, stage_name, name, plain=arguments.plain))
+    sys.exit(run(stage, stage_name, name, plain=arguments.plain or bool(os.environ.get(PLAIN))))
 
 
 def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
@@ -112,7 +115,7 @@ def _parser(stage: Stage, stage_name: str, table: str | None) -> argparse.Argume
     )
     if table:
         parser.add_argument("name", metavar="NAME", help=f"a name in `{table}` of params.yaml")
-    parser.add_argument("--plain", action="store_true", help="a line of progress only; needs no Prefect")
+    parser.add_argument("--plain", action="store_true", help=f"a line of progress only, without Prefect; {PLAIN}=1 too")
     return parser
 
 

@@ -15,7 +15,7 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 def mistake(change, place="diffusion.text-f4", cls=Diffusion) -> str:
     values = load(PARAMS)
     change(values)
-    with pytest.raises(ValueError, match="params.yaml") as error:
+    with pytest.raises(ValueError, match=r"params\.yaml") as error:
         section(values, cls, place)
     message = str(error.value)
     assert "\n" not in message
@@ -84,6 +84,6 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     )
 )
 def test_whatever_stands_in_the_file_the_error_is_one_line(values):
-    with pytest.raises(ValueError, match="params.yaml") as error:
+    with pytest.raises(ValueError, match=r"params\.yaml") as error:
         section({"diffusion": {"x": values}}, Diffusion, "diffusion.x")
     assert str(error.value).isprintable() or "\n" not in str(error.value)

@@ -1,6 +1,5 @@
 """A file appears whole or not at all, and a folder is known by one hash."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,11 +12,16 @@ from ldm.files import identity, read_json, whole, write_json, write_manifest
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     write_json(tmp_path / "a.json", {"kept": 1})
-    with pytest.raises(OSError, match="disk full"), whole(tmp_path / "a.json") as beside:
-        beside.write_text("half")
-        raise OSError("disk full")
+
+    def fail_half_way() -> None:
+        with whole(tmp_path / "a.json") as beside:
+            beside.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail_half_way()
     assert read_json(tmp_path / "a.json") == {"kept": 1}
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_killed_in_the_middle_of_writing_nothing_has_the_name(tmp_path):

@@ -30,7 +30,7 @@ LOSS = {
     "discriminator_layers": 2,
 }
 
-# PAPER, section 1: name, latent channels, multipliers, attention at factors, encoder and decoder parameters
+# The released configurations: name, latent channels, multipliers, attention at factors, encoder and decoder parameters
 RELEASED = [
     ("kl-f4", 3, [1, 2, 4], [], 22_351_238, 32_960_771),
     ("kl-f8", 4, [1, 2, 4, 4], [], 34_163_592, 49_490_179),

@@ -13,7 +13,7 @@ def config(**changes) -> Config:
     return Config(**small | {"transformer_depth": 1, "dropout": 0.0} | changes)
 
 
-# PAPER, section 2: name, channels, multipliers, attention at downsampling, depth, token width, condition channels, count
+# The paper's appendix: name, channels, multipliers, attention factors, depth, token width, condition channels, count
 RELEASED = [
     ("celeba256", 224, [1, 2, 3, 4], [8, 4, 2], 1, 0, 0, 274_056_163),
     ("cin256-v2", 192, [1, 2, 3, 5], [8, 4, 2], 1, 512, 0, 400_920_579),

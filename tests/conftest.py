@@ -1,0 +1,24 @@
+"""What all tests share: shapes in signatures are checked, slow tests come last, real data is found or its tests skipped."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).resolve().parents[1]
+
+install_import_hook("ldm", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Rooms first, the whole pipeline last: what is quick to say that it is broken says so first."""
+    items.sort(key=lambda item: "flows" in item.path.relative_to(ROOT).parts)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs and weights beside the checkout, where there are any."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}")
+    return folder
