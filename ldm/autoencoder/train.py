@@ -27,6 +27,7 @@ from ldm.training.history import REPORT_EVERY, History, finite
 from ldm.training.optimiser import adam, rate, update
 
 PICTURES = 8
+JUDGE_BETAS = 0.5, 0.9  # as released
 
 
 def train(config: Autoencoder, run: Run, images: Path, weights: Path, out: Path, resume: Path) -> Iterator[Progress]:
@@ -53,7 +54,8 @@ def train_kl(config: KL, run: Run, images: Path, weights: Path, out: Path, resum
     trunk = load_perceptual(weights) if config.loss.perceptual_weight else None
     trunk = trunk.to(device) if trunk else None
     ema = EMA(model, t.ema)
-    optimiser, judge_optimiser = adam(model.parameters(), t), adam(discriminator.parameters(), t)
+    optimiser = adam(model.parameters(), t, t.betas)
+    judge_optimiser = adam(discriminator.parameters(), t, JUDGE_BETAS)
     history, window, start, saved = History(), [], 0, None
     checkpoints = Checkpoints(resume)
     if found := checkpoints.load(device):

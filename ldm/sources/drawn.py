@@ -156,13 +156,13 @@ def _texture(ground: Ground, x: ndarray, y: ndarray, size: int) -> ndarray:
     across, down = ground.phase
     if ground.texture == "striped":
         a, b = _STRIPES[ground.direction]
-        return _bands(a * x + b * y, 0.22, across, size)
+        return _bands(a * x + b * y, 0.3, across, size)
     if ground.texture == "dotted":
-        period = 0.2
+        period = 0.3
         u, v = ((x / period + across) % 1 - 0.5) * period, ((y / period + down) % 1 - 0.5) * period
         return _coverage(np.sqrt(u * u + v * v) - 0.3 * period, size)
     if ground.texture == "checkered":
-        columns, rows = _bands(x, 0.36, across, size), _bands(y, 0.36, down, size)
+        columns, rows = _bands(x, 0.5, across, size), _bands(y, 0.5, down, size)
         return columns + rows - 2 * columns * rows
     return np.zeros((size, size))
 

@@ -19,12 +19,12 @@ COLOURS: dict[str, Colour] = {
 SHAPES = ("circle", "square", "triangle")
 
 GROUNDS: dict[str, tuple[Colour, Colour]] = {
-    "grey": ((164, 166, 168), (146, 148, 150)),
-    "sand": ((202, 186, 158), (186, 169, 140)),
-    "slate": ((96, 108, 124), (80, 91, 107)),
-    "olive": ((124, 128, 96), (108, 112, 82)),
+    "grey": ((188, 190, 192), (132, 134, 136)),
+    "sand": ((222, 206, 178), (166, 150, 122)),
+    "slate": ((120, 132, 148), (64, 76, 92)),
+    "olive": ((148, 152, 120), (92, 96, 64)),
 }
-"""Muted, each in two near tones; a plain ground has the first."""
+"""Muted, each in two tones; a plain ground has the first."""
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 
 PAIRS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)

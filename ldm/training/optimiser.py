@@ -1,7 +1,7 @@
 """The optimisers and learning rates of the paper."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ldm.training.config import Training
 
 
-def adam(parameters: Iterable[nn.Parameter], config: Training) -> torch.optim.Optimizer:
-    """Adam (.5, .9) without weight decay, for first stages and their discriminators (as released)."""
-    return torch.optim.Adam(parameters, lr=config.lr, betas=(0.5, 0.9), fused=True)
+def adam(parameters: Iterable[nn.Parameter], config: Training, betas: Sequence[float]) -> torch.optim.Optimizer:
+    """Adam without weight decay, for first stages and their discriminators (as released)."""
+    return torch.optim.Adam(parameters, lr=config.lr, betas=(betas[0], betas[1]), fused=True)
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: Training) -> torch.optim.Optimizer:
