@@ -1,4 +1,4 @@
-"""What all tests share: shapes in signatures are checked, slow tests come last, real data is found or its tests skipped."""
+"""What all tests share: shapes in signatures are checked, slow tests come last, real data is found or skipped."""
 
 from pathlib import Path
 

@@ -1,0 +1,96 @@
+"""Whole checkouts with the smoke preset, in which the real `dvc` and the real stages run as processes of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ("dvc.lock", "environment.json", "metrics/*.json", "metrics/autoencoders/*.json")
+"""What git tracks and a run writes: a new checkout starts without."""
+
+
+class Checkout:
+    """A copy of the project's files in a folder and a git repository of its own."""
+
+    def __init__(self, folder: Path, home: Path, preset: str = "smoke") -> None:
+        self.folder = folder
+        self._home = home
+        listing = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        for name in filter(None, listing.split("\0")):
+            source = ROOT / name
+            if source.is_file() and not any(Path(name).match(pattern) for pattern in BUILT):
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+        shutil.copy2(folder / "presets" / f"{preset}.yaml", folder / "params.yaml")
+        self.run("git", "init", "--quiet")
+        self.commit("Start")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every process here: this Python first, stages without Prefect unless a test says otherwise."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FLOWS_", "LDM_", "GIT_"))}
+        return kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PREFECT_HOME": str(self._home),
+            "FLOWS_PLAIN": "1",
+            "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
+            "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
+        }  # fmt: skip
+
+    def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `command` here to its end; where it must be `ok` and is not, the test fails with what it printed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, check=False
+        )
+        assert not ok or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `command` here and leave it running."""
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def stage(self, stage: str, *name: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one stage as DVC does."""
+        return self.run(sys.executable, "-m", f"flows.{stage}", *name, ok=ok, **environment)
+
+    def edit(self, old: str, new: str, file: str = "params.yaml") -> None:
+        """Put `new` in the place of `old`, which must stand in `file`."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Callable[..., Checkout]:
+    """Makes a new checkout in a folder of its own: nothing is built in it yet."""
+
+    def make(name: str = "project", preset: str = "smoke") -> Checkout:
+        return Checkout(tmp_path_factory.mktemp("checkout") / name, tmp_path_factory.mktemp("prefect"), preset)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def rebuilt(checkout) -> Checkout:
+    """The smoke preset after one whole `dvc repro` without Prefect, and committed. Tests only read it."""
+    project = checkout("rebuilt")
+    project.run("dvc", "repro")
+    project.commit("What the smoke preset makes")
+    return project
