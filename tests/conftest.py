@@ -3,16 +3,26 @@
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
 
-install_import_hook("ldm", "beartype.beartype")
+MATHEMATICS = ("nn", "data", "autoencoder", "unet", "conditioning", "diffusion", "sampling", "evaluation")
+install_import_hook([f"ldm.{room}" for room in MATHEMATICS], "beartype.beartype")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Rooms first, the whole pipeline last: what is quick to say that it is broken says so first."""
     items.sort(key=lambda item: "flows" in item.path.relative_to(ROOT).parts)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_comes():
+    """What `ldm.training.exact.setup` changes in a process ends with the test that called it."""
+    yield
+    torch.set_flush_denormal(False)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The first stages' sections of params.yaml: `autoencoders` and `latents`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, model_validator
 
@@ -27,7 +27,7 @@ class Architecture(Section):
         return 2 ** (len(self.channel_mult) - 1)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self) -> "Architecture":
         unused = set(self.attention_factors) - {2**level for level in range(len(self.channel_mult))}
         if unused:
             raise ValueError(f"attention_factors has {sorted(unused)}, but the levels' factors are 1 to {self.factor}")
@@ -70,7 +70,7 @@ class KL(Section):
     train: AutoencoderTraining
 
     @model_validator(mode="after")
-    def _perceptual_weight_has_a_trunk(self) -> Self:
+    def _perceptual_weight_has_a_trunk(self) -> "KL":
         if self.loss.perceptual_weight and self.perceptual == "none":
             raise ValueError(
                 "loss.perceptual_weight needs a trunk: name a folder of data/weights in perceptual, or set it to 0"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,7 @@ class Moments:
         return 0.5 * (self.mean.square() + variance - 1 - variance.log()).flatten(1).sum(1)
 
 
+@runtime_checkable
 class FirstStage(Protocol):
     """What every later stage asks of an autoencoder."""
 

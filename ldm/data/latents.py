@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ _BATCH_BYTES = 16 << 20
 _FILE_BATCHES = 64
 
 
+@runtime_checkable
 class Append(Protocol):
     def __call__(
         self,

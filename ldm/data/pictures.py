@@ -111,7 +111,7 @@ def resize(pixels: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Ten
     return from_image(to_image(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def low_resolution(pixels: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor, "3 h/f w/f"]:
+def low_resolution(pixels: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor, "3 low_h low_w"]:
     """`pixels` made `factor` times smaller: the low-resolution image of a super-resolution model.
 
     The paper's degradation for its bicubic model is 4x bicubic (section 4.4); ours is Pillow's BICUBIC, a = -0.5 and

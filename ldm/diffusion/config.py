@@ -1,8 +1,8 @@
 """A row of `diffusion` in params.yaml."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ldm import conditioning
 from ldm.conditioning import Kind
@@ -46,13 +46,13 @@ class Diffusion(Section):
 
     @field_validator("conditioner", mode="before")
     @classmethod
-    def _conditioner_of_this_kind(cls, values: Any, info: ValidationInfo) -> Section:
+    def _conditioner_of_this_kind(cls, values: Any, info: Any) -> Section:
         if "condition" not in info.data:
             raise ValueError("depends on condition, which is not valid")
         return nested(values, conditioning.config_class(info.data["condition"]))
 
     @model_validator(mode="after")
-    def _scale_is_positive(self) -> Self:
+    def _scale_is_positive(self) -> "Diffusion":
         if isinstance(self.scale, float) and self.scale <= 0:
             raise ValueError(f"scale must be positive, found {self.scale:g}")
         return self

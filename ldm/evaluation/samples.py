@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow.parquet as pq
 import torch
@@ -26,6 +26,7 @@ COLUMNS = ["id", "image", "caption", "low_resolution"]
 Row = Mapping[str, Any]
 
 
+@runtime_checkable
 class Figure(Protocol):
     """A group of figures, fed the samples batch by batch: pixels padded to the batch, and the rows that are real."""
 

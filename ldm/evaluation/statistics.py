@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,9 +33,9 @@ class Gaussian:
     mean: Float[Tensor, " d"]
     covariance: Float[Tensor, "d d"]
 
-    def over(self, scale: Float[Tensor, " d"]) -> Self:
+    def over(self, scale: Float[Tensor, " d"]) -> "Gaussian":
         """The same with every feature divided by its `scale`."""
-        return type(self)(self.mean / scale, self.covariance / scale / scale[:, None])
+        return Gaussian(self.mean / scale, self.covariance / scale / scale[:, None])
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:
@@ -89,7 +89,7 @@ class RealStatistics:
     about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, every: Statistics, halves: tuple[Statistics, Statistics], extractor: Extractor) -> Self:
+    def of(cls, every: Statistics, halves: tuple[Statistics, Statistics], extractor: Extractor) -> "RealStatistics":
         gaussian = every.gaussian()
         scale = torch.ones_like(gaussian.mean)
         if extractor.standardise:
@@ -112,7 +112,7 @@ class RealStatistics:
         write_json(folder / "reference.json", {**self.about, **about, "floor": floor})
 
     @classmethod
-    def load(cls, folder: Path, extractor: Extractor) -> Self:
+    def load(cls, folder: Path, extractor: Extractor) -> "RealStatistics":
         """The reference in `folder`. Raises ValueError where it was measured with other features."""
         identity(folder)
         about = read_json(folder / "reference.json")

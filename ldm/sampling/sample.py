@@ -94,7 +94,7 @@ def _batch(
         return torch.stack([noise(model.shape, config.seed, i, *step) for i in seeds]).to(device)
 
     nothing: Bool[Tensor, " b"] = nothing_dropped(config.batch, device)
-    denoise = guided(model, model.condition(rows, nothing), model.condition(rows, ~nothing), config.guidance)
+    denoise = guided(model.denoiser, model.condition(rows, nothing), model.condition(rows, ~nothing), config.guidance)
     schedule = model.schedule.to(device)
     match config.sampler:
         case DDIM(num_steps=num_steps, eta=eta):

@@ -1,6 +1,6 @@
 """The section of one preference study: `studies.NAME` in params.yaml."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -45,7 +45,7 @@ class Study(Section):
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
-    def _two_methods(self) -> Self:
+    def _two_methods(self) -> "Study":
         if self.first == self.second:
             raise ValueError(f"first and second are both '{self.first}': name two different samples")
         return self

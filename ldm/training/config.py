@@ -1,6 +1,6 @@
 """What every training section of params.yaml has in common."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -31,7 +31,7 @@ class Training(Section):
     """Steps between pictures of the current state."""
 
     @model_validator(mode="after")
-    def _warm_before_the_end(self) -> Self:
+    def _warm_before_the_end(self) -> "Training":
         if self.warmup >= self.steps:
             raise ValueError(f"warmup {self.warmup} must be less than steps {self.steps}")
         return self

@@ -1,7 +1,5 @@
 """The UNet's section of params.yaml."""
 
-from typing import Self
-
 from pydantic import Field, model_validator
 
 from ldm.config import Section
@@ -24,7 +22,7 @@ class UNet(Section):
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self) -> "UNet":
         for width in self.widths:
             if width != int(width) or int(width) % self.heads:
                 raise ValueError(

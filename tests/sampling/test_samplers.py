@@ -91,16 +91,14 @@ def test_deterministic_ddim_asks_for_no_noise():
     last(ddim(gaussian, torch.randn(1, 1, 1, 1), SCHEDULE, 10, 0.0, refuse))
 
 
-class Told:
+def told(condition):
     """A denoiser of known latents, so that what guidance makes of them can be read off."""
-
-    def denoiser(self, condition):
-        return lambda noisy, step: condition.tokens[:, :, :, None] + 0 * noisy
+    return lambda noisy, step: condition.tokens[:, :, :, None] + 0 * noisy
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(0.0, 1.0), (1.0, 3.0), (2.5, 6.0)])
 def test_guidance_goes_from_the_null_condition_through_the_wanted_one(scale, expected):
     wanted, null = (Condition(tokens=torch.full((2, 1, 1), value)) for value in (3.0, 1.0))
-    denoise = guided(Told(), wanted, null, scale)
+    denoise = guided(told, wanted, null, scale)
     out = denoise(torch.randn(2, 1, 1, 1), torch.tensor([4, 4]))
     torch.testing.assert_close(out, torch.full((2, 1, 1, 1), expected))
