@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ldm.config import load
+from ldm.config import load, lookup
 from ldm.files import MANIFEST, sha256
 
 PINS = Path("constraints-numeric.txt")
@@ -54,14 +54,6 @@ def declaration(stage: str, name: str) -> dict[str, Any]:
         return entry
     table = lookup(load(), entry["foreach"].removeprefix("${").removesuffix("}"))
     return _fill(entry["do"], {"key": name, "item": table[name]})
-
-
-def lookup(values: Mapping[str, Any], place: str) -> Any:
-    """The value at the dotted `place`."""
-    node: Any = values
-    for part in place.split("."):
-        node = node[part]
-    return node
 
 
 def numeric_versions() -> dict[str, str]:

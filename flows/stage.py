@@ -1,9 +1,7 @@
 """Run one stage: iterate its records, show them, and turn what a user can mend into one line and exit code 1."""
 
 import argparse
-import errno
 import os
-import shutil
 import signal
 import sys
 import time
@@ -13,9 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 from flows.console import told
-from flows.inputs import lookup
 from flows.record import record
-from ldm.config import load
+from ldm.config import load, lookup
+from ldm.files import no_space
 from ldm.progress import Progress
 
 Stage = Callable[[str], Iterator[Progress]]
@@ -56,6 +54,8 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
             from flows import show  # here, so that --plain needs no Prefect
 
             show.in_prefect(stage_name, label, records(), explain)
+        units = last.done - first.done if first and last else 0
+        record(stage_name, name, time.monotonic() - started, units, last.unit if last else "")
     except KeyboardInterrupt:
         print(f"{label}: stopped; the same command goes on from the last saved state", file=sys.stderr)
         return 130
@@ -64,8 +64,6 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
             raise
         print(f"{label}: {explain(error)}", file=sys.stderr)
         return 1
-    units = last.done - first.done if first and last else 0
-    record(stage_name, name, time.monotonic() - started, units, last.unit if last else "")
     return 0
 
 
@@ -74,7 +72,7 @@ def mendable(error: BaseException) -> bool:
 
     A ValueError from inside another library is a bug of ours, for we let it through unexplained.
     """
-    if isinstance(error, OSError) or _disk_full():
+    if isinstance(error, OSError) or no_space(error, Path.cwd()):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     raised_in = Path(frames[-1].filename).resolve() if frames else ROOT
@@ -84,19 +82,13 @@ def mendable(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str:
     """The error as one line."""
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or _disk_full():
-        return (
-            f"disk full: {Path.cwd()} has no space left; make some and run the same command, nothing finished is lost"
-        )
+    if no_space(error, Path.cwd()):
+        place = getattr(error, "filename", None) or Path.cwd()
+        return f"disk full: no space left for {place}; make some and run the same command, nothing finished is lost"
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command goes on from the last saved state"
     text = " ".join(str(error).split())
     return text if mendable(error) else f"{type(error).__name__}: {text}"
-
-
-def _disk_full() -> bool:
-    # Writers in C++ and Rust report a full disk as errors of their own.
-    return shutil.disk_usage(Path.cwd()).free < 64 * 1024
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -121,6 +113,6 @@ def _parser(stage: Stage, stage_name: str, table: str | None) -> argparse.Argume
 
 def _names(table: str) -> list[str]:
     try:
-        return list(lookup(load(), table))
-    except (ValueError, KeyError, TypeError):
+        return [str(name) for name in lookup(load(), table)]
+    except (ValueError, TypeError):
         return []  # the stage reads params.yaml again and says what is wrong

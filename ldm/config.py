@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -38,15 +39,38 @@ def load(path: Path | str = "params.yaml") -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: not found in {Path.cwd()}; go to the project's folder, or start there from one of presets/*.yaml"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
     try:
         values = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: not valid YAML: {' '.join(str(error.problem).split())}") from None
     except YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a table of sections, found {type(values).__name__}")
+        raise ValueError(
+            f"{path}: expected a table of sections, found {'nothing' if values is None else repr(values)[:40]}"
+        )
     return values
+
+
+def lookup(values: Mapping[str, Any], place: str, *, file: str = "params.yaml") -> Any:
+    """The value at the dotted `place`, or a ValueError of one line with the nearest name that is there."""
+    node: Any = values
+    walked: list[str] = []
+    for key in place.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            known = list(node) if isinstance(node, Mapping) else []
+            where = ".".join(walked) or "the top level"
+            raise ValueError(f"{file}: {where}: no entry '{key}'{_nearest(key, known)}")
+        node = node[key]
+        walked.append(key)
+    return node
 
 
 def section(values: Mapping[str, Any], cls: type[S], place: str, *, file: str = "params.yaml") -> S:
@@ -57,16 +81,7 @@ def section(values: Mapping[str, Any], cls: type[S], place: str, *, file: str = 
     Raises ValueError with one line, e.g.
     `params.yaml: diffusion.text-f4.unet: unknown key 'widht', did you mean 'width'?`
     """
-    node: Any = values
-    walked: list[str] = []
-    for key in place.split("."):
-        if not isinstance(node, Mapping) or key not in node:
-            known = list(node) if isinstance(node, Mapping) else []
-            where = ".".join(walked) or "the top level"
-            raise ValueError(f"{file}: {where}: no entry '{key}'{_nearest(key, known)}")
-        node = node[key]
-        walked.append(key)
-    return check(node, cls, place, file=file)
+    return check(lookup(values, place, file=file), cls, place, file=file)
 
 
 def check(values: Any, cls: type[S], place: str, *, file: str = "params.yaml") -> S:

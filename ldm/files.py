@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and their hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -23,8 +24,17 @@ def whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
         _sync_folder(path.parent)
+    except Exception as error:
+        if no_space(error, path.parent):  # asked here, for what was written makes room when it goes
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def no_space(error: BaseException, folder: Path) -> bool:
+    """Whether a write in `folder` ended in `error` for a full disk, which not every library says by an OSError."""
+    return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < 64 * 1024
 
 
 def write_bytes(path: Path, content: bytes) -> None:
