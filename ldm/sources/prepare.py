@@ -52,12 +52,11 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     Raises ValueError of one line for what is wrong with `raw`.
     """
     candidates, total = _source(config, raw)
-    first = next(candidates)  # what is wrong with the source as a whole shows here, before an older result is cleared
-    fresh_folder(out)
-    with tempfile.TemporaryFile(dir=out) as spool:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out.parent) as spool:
         ready: list[_Ready] = []
         skipped: list[dict[str, str]] = []
-        outcomes = ahead(partial(_render, config.size), _chain(first, candidates), workers())
+        outcomes = ahead(partial(_render, config.size), candidates, workers())
         for done, (candidate, pixels) in enumerate(outcomes, 1):
             if isinstance(pixels, _Pixels):
                 ready.append(_spooled(candidate, pixels, spool))
@@ -70,6 +69,7 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
         parts = _parts(config, ready, skipped)
         if not parts.get("train"):
             raise ValueError(f"{raw}: no picture is left to train on ({total} found, {len(skipped)} skipped)")
+        fresh_folder(out)  # only now: a mistake found above leaves an older result as it was
         info = _write(config, out, parts, skipped, spool)
         sheet = grid([decode(_unspooled(r.image, spool)) for r in parts["train"][:64]], 8)
     write_json(out / "dataset.json", info)
@@ -89,11 +89,6 @@ def _source(config: Dataset, raw: Path) -> tuple[Iterator[Candidate], int]:
     if isinstance(source, ClassFolders):
         return folder.class_folders(source, tree), total
     return folder.folder(source, tree), total
-
-
-def _chain(first: Candidate, others: Iterator[Candidate]) -> Iterator[Candidate]:
-    yield first
-    yield from others
 
 
 def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
