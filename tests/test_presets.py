@@ -1,0 +1,172 @@
+"""Every whole params file is valid as a whole: its rows, the names they point to, the sizes, and DVC's view of it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+
+from ldm.autoencoder.config import KL, Autoencoder, Latents
+from ldm.config import Run, Section, load, section
+from ldm.diffusion.config import Diffusion
+from ldm.evaluation.config import AutoencoderEvaluation, Reference, SampleEvaluation
+from ldm.sampling.config import DDIM, Samples
+from ldm.sources.config import Dataset, Drawn
+from ldm.study.config import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+
+TABLES: dict[str, Any] = {
+    "datasets": Dataset,
+    "autoencoders": Autoencoder,
+    "latents": Latents,
+    "diffusion": Diffusion,
+    "samples": Samples,
+    "evaluation.references": Reference,
+    "evaluation.autoencoders": AutoencoderEvaluation,
+    "evaluation.samples": SampleEvaluation,
+    "studies": Study,
+}
+
+MADE = ("data/prepared/", "data/latents/", "models/", "samples/", "metrics/")
+"""Where stages write what other stages read."""
+
+
+class Params:
+    """A params file with every row of every table checked by its section."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values = load(path)
+        self.run = section(self.values, Run, "run", file=path.name)
+        self.tables = {table: self._rows(table, cls) for table, cls in TABLES.items()}
+
+    def __getitem__(self, table: str) -> dict[str, Any]:
+        return self.tables[table]
+
+    def _rows(self, table: str, cls: type[Section]) -> dict[str, Section]:
+        group, _, name = table.partition(".")
+        names = self.values[group][name] if name else self.values[group]
+        return {row: section(self.values, cls, f"{table}.{row}", file=self.path.name) for row in names}
+
+    def size(self, latents: str) -> int:
+        """Pixels a side of a latent."""
+        row = self["latents"][latents]
+        return self["datasets"][row.dataset].size // self.factor(row.autoencoder)
+
+    def factor(self, autoencoder: str) -> int:
+        row = self["autoencoders"][autoencoder].root
+        return row.model.factor if isinstance(row, KL) else 1
+
+    def splits(self, dataset: str) -> set[str]:
+        """The splits that a data set surely has."""
+        row = self["datasets"][dataset]
+        kept = {"validation": row.validation, "test": row.test or getattr(row.source, "given_splits", False)}
+        held_out = {"held_out"} if isinstance(row.source, Drawn) and row.source.held_out else set()
+        return {"train"} | held_out | {split for split, part in kept.items() if part}
+
+
+@pytest.fixture(scope="module", params=FILES, ids=[file.relative_to(ROOT).as_posix() for file in FILES])
+def params(request) -> Params:
+    return Params(request.param)
+
+
+def test_every_row_is_valid_and_no_table_is_unknown(params):
+    groups = {table.partition(".")[0] for table in TABLES}
+    assert set(params.values) == groups | {"run"}
+    assert set(params.values["evaluation"]) == {"references", "autoencoders", "samples"}
+
+
+def test_sizes_fit_their_factors(params):
+    for row in params["autoencoders"].values():
+        if isinstance(row.root, KL):
+            assert params["datasets"][row.root.dataset].size % row.root.model.factor == 0
+    for row in params["latents"].values():
+        size = params["datasets"][row.dataset].size
+        assert size % params.factor(row.autoencoder) == 0
+        assert size % row.low_resolution == 0
+    for row in params["diffusion"].values():
+        assert params.size(row.latents) % row.unet.factor == 0
+
+
+def test_a_model_uses_the_autoencoder_of_its_latents(params):
+    for row in params["diffusion"].values():
+        assert row.autoencoder == params["latents"][row.latents].autoencoder
+    for row in params["samples"].values():
+        model = params["diffusion"][row.model]
+        assert row.autoencoder == model.autoencoder
+        assert params.size(row.latents) == params.size(model.latents)
+
+
+def test_a_model_has_the_condition_that_it_names(params):
+    for row in params["diffusion"].values():
+        latents = params["latents"][row.latents]
+        source = params["datasets"][latents.dataset].source
+        match row.condition:
+            case "text":
+                assert source.kind in ("drawn", "captions")
+            case "label":
+                assert source.kind == "class_folders" or (source.kind == "drawn" and source.objects == 1)
+            case "low_resolution":
+                assert latents.low_resolution > 1
+        if any(s.guidance != 1 and params["diffusion"][s.model] is row for s in params["samples"].values()):
+            assert row.condition_dropout > 0, "guidance needs a model trained on the null condition too"
+
+
+def test_a_sampler_takes_no_more_steps_than_the_schedule_has(params):
+    for row in params["samples"].values():
+        if isinstance(row.sampler, DDIM):
+            assert row.sampler.num_steps <= params["diffusion"][row.model].schedule.steps
+
+
+def test_every_split_named_is_one_that_the_data_set_has(params):
+    for row in params["samples"].values():
+        assert row.split in params.splits(params["latents"][row.latents].dataset)
+    for table in ("evaluation.references", "evaluation.autoencoders"):
+        for row in params[table].values():
+            assert row.split in params.splits(row.dataset)
+
+
+def test_figures_compare_like_with_like(params):
+    references = params["evaluation.references"]
+    for row in params["evaluation.autoencoders"].values():
+        reference = references[row.reference]
+        assert (row.dataset, row.split, row.features) == (reference.dataset, reference.split, reference.features)
+    for row in params["evaluation.samples"].values():
+        reference, samples = references[row.reference], params["samples"][row.samples]
+        dataset = params["latents"][samples.latents].dataset
+        assert (row.dataset, row.features) == (reference.dataset, reference.features) == (dataset, reference.features)
+        assert samples.split == reference.split
+        if "caption_colour" in row.figures:
+            assert isinstance(params["datasets"][dataset].source, Drawn)
+        if "paired" in row.figures:
+            assert params["diffusion"][samples.model].condition == "low_resolution"
+
+
+def test_a_study_compares_samples_of_the_same_originals(params):
+    for row in params["studies"].values():
+        first, second = params["samples"][row.first], params["samples"][row.second]
+        assert first.split == second.split
+        for samples in (first, second):
+            assert params["latents"][samples.latents].dataset == row.dataset
+
+
+def test_weights_and_pictures_that_are_named_none_are_in_the_project():
+    assert (ROOT / "data/raw/none").is_dir()
+    assert (ROOT / "data/weights/none").is_dir()
+
+
+def test_dvc_makes_a_stage_of_every_row_and_every_name_points_to_another_stage(params, tmp_path):
+    shutil.copyfile(params.path, tmp_path / "params.yaml")
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    stages = {stage.name: stage for stage in Repo.init(str(tmp_path), no_scm=True).index.stages}
+    assert len(stages) == sum(len(rows) for rows in params.tables.values()) + len(["report"])
+    made = {str(out) for stage in stages.values() for out in stage.outs}
+    for name in stages.keys() - {"report"}:  # which reads whole folders of them
+        deps = stages[name].deps
+        assert {str(dep) for dep in deps if str(dep).startswith(MADE)} <= made, f"{name} reads what no stage makes"
+    for dep in (dep for stage in stages.values() for dep in stage.deps if isinstance(dep, ParamsDependency)):
+        assert set(dep.read_params()) == set(dep.params)
