@@ -1,0 +1,130 @@
+"""Stopped after any step and gone on with, every long computation ends in the same bytes, however it reads ahead."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm.autoencoder.cache import cache_latents
+from ldm.autoencoder.config import Autoencoder, Latents
+from ldm.autoencoder.train import train as train_autoencoder
+from ldm.config import Run, load, section
+from ldm.diffusion.config import Diffusion
+from ldm.diffusion.train import train as train_diffusion
+from ldm.progress import Progress
+from ldm.sampling.config import Samples
+from ldm.sampling.sample import sample
+from ldm.sources.config import Dataset
+from ldm.sources.prepare import prepare
+
+STEPS = 7
+PARAMS = load(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
+PARAMS["run"]["threads"] = 1  # the quickest for models this small
+PARAMS["datasets"]["scenes"]["source"]["count"] = 60
+PARAMS["autoencoders"]["kl-f4"]["loss"]["adversarial_start"] = 3
+PARAMS["diffusion"]["text-f4"]["unet"]["dropout"] = 0.1
+for model in (PARAMS["autoencoders"]["kl-f4"], PARAMS["diffusion"]["text-f4"]):
+    model["train"] |= {"steps": STEPS, "save_every": 2, "warmup": 2, "picture_every": 5}
+PARAMS["samples"]["text-f4"] |= {"count": 10, "batch": 4}
+RUN = section(PARAMS, Run, "run")
+NONE = Path("none")
+
+Stage = Callable[[Path, Path], Iterator[Progress]]
+"""A long computation, by the folders of its outputs and of its state."""
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> Iterator[dict[str, Stage]]:
+    """The three stages that keep their state, on inputs that are whole."""
+    threads = torch.get_num_threads()
+    made = tmp_path_factory.mktemp("inputs")
+    images, coder, latents, model = (made / name for name in ("images", "autoencoder", "latents", "model"))
+
+    def autoencoder(out: Path, resume: Path) -> Iterator[Progress]:
+        config = section(PARAMS, Autoencoder, "autoencoders.kl-f4")
+        return train_autoencoder(config, RUN, images, NONE, out, resume)
+
+    def diffusion(out: Path, resume: Path) -> Iterator[Progress]:
+        config = section(PARAMS, Diffusion, "diffusion.text-f4")
+        return train_diffusion(config, RUN, latents, coder, out, resume)
+
+    def samples(out: Path, resume: Path) -> Iterator[Progress]:
+        return sample(section(PARAMS, Samples, "samples.text-f4"), RUN, model, coder, latents, out, resume)
+
+    ended(prepare(section(PARAMS, Dataset, "datasets.scenes"), NONE, images))
+    ended(autoencoder(coder, made / "autoencoder-state"))
+    ended(cache_latents(section(PARAMS, Latents, "latents.scenes-kl-f4"), RUN, images, coder, NONE, latents))
+    ended(diffusion(model, made / "diffusion-state"))
+    yield {"autoencoder": autoencoder, "diffusion": diffusion, "samples": samples}
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(stages, tmp_path_factory) -> Callable[[str], dict[str, bytes]]:
+    """What each writes when it is left alone."""
+    made: dict[str, dict[str, bytes]] = {}
+
+    def left_alone(kind: str) -> dict[str, bytes]:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            ended(stages[kind](folder / "out", folder / "state"))
+            made[kind] = contents(folder / "out")
+        return made[kind]
+
+    return left_alone
+
+
+def ended(records: Iterator[Progress]) -> list[int]:
+    """How far each record was."""
+    return [progress.done for progress in records]
+
+
+def stopped(records: Iterator[Progress], after: int) -> None:
+    """Leave after so many records: what a killed process leaves on the disk at that moment."""
+    for _ in range(after):
+        next(records)
+    records.close()  # type: ignore[attr-defined]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stop", range(1, STEPS + 1))
+@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+def test_a_training_stopped_after_any_step_ends_in_the_same_bytes(kind, stop, stages, whole, tmp_path):
+    stopped(stages[kind](tmp_path / "out", tmp_path / "state"), stop)
+    assert not (tmp_path / "out").exists()
+    saved = STEPS if stop == STEPS else stop - stop % 2
+    assert ended(stages[kind](tmp_path / "out", tmp_path / "state")) == [*range(saved + 1, STEPS + 1), STEPS]
+    assert contents(tmp_path / "out") == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+def test_a_training_stopped_again_and_again_ends_in_the_same_bytes(kind, stages, whole, tmp_path):
+    for _ in range(3):  # each time two steps further, to the next checkpoint
+        stopped(stages[kind](tmp_path / "out", tmp_path / "state"), 2)
+    assert ended(stages[kind](tmp_path / "out", tmp_path / "state")) == [STEPS, STEPS]
+    assert contents(tmp_path / "out") == whole(kind)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+def test_the_number_of_loader_workers_changes_no_byte(kind, workers, stages, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("LDM_WORKERS", str(workers))
+    ended(stages[kind](tmp_path / "out", tmp_path / "state"))
+    assert contents(tmp_path / "out") == whole(kind)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_sampling_stopped_after_any_batch_keeps_it_and_ends_in_the_same_bytes(stop, stages, whole, tmp_path):
+    stopped(stages["samples"](tmp_path / "out", tmp_path / "state"), stop)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "state").iterdir()}
+    assert len(kept) == stop
+    records = stages["samples"](tmp_path / "out", tmp_path / "state")
+    for _ in range(3):
+        next(records)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    ended(records)
+    assert contents(tmp_path / "out") == whole("samples")
