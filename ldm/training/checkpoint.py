@@ -36,8 +36,16 @@ class Checkpoints:
         """The newest whole state and its step, or None to start from the beginning."""
         for note in sorted(self.folder.glob("step-*.json"), reverse=True):
             path = note.with_suffix(".pt")
-            if path.is_file() and sha256(path) == read_json(note)["sha256"]:
+            if path.is_file() and _noted(note) == sha256(path):
                 state = torch.load(path, map_location=device, weights_only=True)
                 return int(note.stem.removeprefix("step-")), state
             log.warning("%s is damaged; going back to the checkpoint before it", path)
+        return None
+
+
+def _noted(note: Path) -> str | None:
+    """The hash that `note` holds; None where the note itself is damaged."""
+    try:
+        return str(read_json(note)["sha256"])
+    except (ValueError, KeyError, TypeError):
         return None

@@ -79,12 +79,13 @@ def test_a_state_comes_back_and_only_two_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-000000020.pt", "step-000000030.pt"]
 
 
-def test_a_damaged_state_is_noticed_and_the_one_before_is_used(tmp_path, caplog):
+@pytest.mark.parametrize("suffix", [".pt", ".json"])
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(suffix, tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
     for step in (10, 20):
         checkpoints.save(step, {"weight": torch.zeros(2)})
-    path = tmp_path / "step-000000020.pt"
-    path.write_bytes(path.read_bytes()[:-1])
+    path = tmp_path / f"step-000000020{suffix}"
+    path.write_bytes(path.read_bytes()[:-3])
     with caplog.at_level(logging.WARNING):
         assert checkpoints.load(CPU)[0] == 10
     assert "damaged" in caplog.text
