@@ -34,16 +34,16 @@ def told(label: str, records: Iterator[Progress], every: float | None = None) ->
     """The same records, with a line about them on stderr at most `every` so many seconds (a terminal .2, a log 15)."""
     terminal = sys.stderr.isatty()
     every = every if every is not None else (0.2 if terminal else 15.0)
-    pace, spoken, last = Pace(), time.monotonic(), None
+    pace, spoken, last, said = Pace(), time.monotonic(), "", ""
     try:
         for progress in records:
             last = line(label, progress, *pace.at(progress))
             if time.monotonic() - spoken >= every:
                 _say(last, terminal)
-                spoken = time.monotonic()
+                spoken, said = time.monotonic(), last
             yield progress
     finally:
-        if last:
+        if last != said:
             _say(last, terminal)
         if last and terminal:
             print(file=sys.stderr)

@@ -166,7 +166,7 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _nearest(key: str, known: Sequence[Any]) -> str:
-    near = difflib.get_close_matches(key, [str(k) for k in known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, [str(k) for k in known], n=1, cutoff=0.6)
     if near:
         return f", did you mean '{near[0]}'?"
     return f" (there is: {', '.join(str(k) for k in known)})" if known else ""
