@@ -67,7 +67,7 @@ def lookup(values: Mapping[str, Any], place: str, *, file: str = "params.yaml") 
         if not isinstance(node, Mapping) or key not in node:
             known = list(node) if isinstance(node, Mapping) else []
             where = ".".join(walked) or "the top level"
-            raise ValueError(f"{file}: {where}: no entry '{key}'{_nearest(key, known)}")
+            raise ValueError(_placed(file, where, f"no entry '{key}'{_nearest(key, known)}"))
         node = node[key]
         walked.append(key)
     return node
@@ -118,7 +118,8 @@ def _one_line(error: ValidationError, cls: type[BaseModel], values: Any, place: 
 
 
 def _placed(file: str, where: str, message: str) -> str:
-    return ": ".join(part for part in (file, where.strip("."), message) if part)
+    # A name may hold a line break, a message must not.
+    return " ".join(": ".join(part for part in (file, where.strip("."), message) if part).split())
 
 
 def _in_file(loc: tuple[int | str, ...], values: Any) -> list[int | str]:
