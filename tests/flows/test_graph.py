@@ -170,12 +170,12 @@ def test_a_stage_goes_by_one_name_everywhere(stage):
     assert {spelled(call.args[0]) for call in calls(stage) if called(call, "resume_folder")} <= {stage}
 
 
-def test_the_report_depends_on_all_that_the_other_stages_make():
+def test_the_report_depends_on_all_that_the_other_stages_make_and_on_the_text_of_params():
     made = {Path(out.partition("${key}")[0]).as_posix() for entry in NAMED.values() for out in outs(entry)}
     roots = {path for path in made if not any(path.startswith(f"{other}/") for other in made)}
     tables = {STAGES[stage]["foreach"].removeprefix("${").rstrip("}").partition(".")[0] for stage in NAMED}
     report = STAGES["report"]
-    assert {dep for dep in report["deps"] if not is_code(dep)} == roots
+    assert {dep for dep in report["deps"] if not is_code(dep)} == roots | {"params.yaml"}
     assert set(report["params"]) == tables | {"run"} == set(load(ROOT / "params.yaml"))
     assert report["cmd"] == "python -m flows.report"
     assert outs(report) == ["report"]
