@@ -112,4 +112,4 @@ def _gpu() -> str:
         return "none"
     import torch
 
-    return torch.cuda.get_device_name()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"

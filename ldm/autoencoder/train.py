@@ -13,7 +13,7 @@ from ldm.autoencoder.config import KL, Autoencoder, Identity
 from ldm.autoencoder.loss import adaptive_weight, hinge_loss, kl_loss, reconstruction_loss
 from ldm.autoencoder.model import KLAutoencoder, PatchDiscriminator, fitting
 from ldm.config import Run
-from ldm.data.batches import batches, workers
+from ldm.data.batches import batches, mixed, workers
 from ldm.data.pictures import grid, to_float, to_uint8
 from ldm.data.randomness import generator
 from ldm.data.shards import Images
@@ -138,6 +138,6 @@ def _pictures(model: KLAutoencoder, images: Path, device: torch.device) -> Image
     data = Images(images, "train")
     if "validation" in data.info["splits"]:
         data = Images(images, "validation")
-    pixels = data.batch(torch.arange(min(PICTURES, len(data))))
+    pixels = data.batch(mixed(min(PICTURES, len(data)), len(data)))
     reconstruction = model.decode(model.encode(to_float(pixels.to(device))).mean)
     return grid(torch.cat([pixels, to_uint8(reconstruction).cpu()]), columns=len(pixels))

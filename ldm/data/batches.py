@@ -35,6 +35,14 @@ def indices(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batch"
     return torch.cat(parts)
 
 
+def mixed(count: int, size: int) -> Int[Tensor, " count"]:
+    """`count` positions among `size` in one fixed shuffled order, each once before any comes again.
+
+    What is sampled, shown or measured of a data set is taken so: in order of id one class follows the other.
+    """
+    return indices(0, 0, count, size)
+
+
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
     return torch.randperm(size, generator=generator("epoch", seed, epoch))

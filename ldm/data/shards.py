@@ -151,6 +151,13 @@ def _table(examples: Sequence[Example], columns: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=columns)
 
 
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: not a whole shard ({' '.join(str(error).split())}); prepare again") from None
+
+
 class Images:
     """One split of a prepared data set, by position in order of id; safe to read from several threads.
 
@@ -160,18 +167,18 @@ class Images:
     def __init__(self, folder: Path, split: str):
         identity(folder)
         self.info: dict[str, Any] = read_json(folder / "dataset.json")
-        if not self.info["splits"].get(split):
-            there = ", ".join(self.info["splits"]) or "none"
-            raise ValueError(f"{folder}: no split '{split}' (there is: {there})")
+        splits = self.info.get("splits", {})
+        if not splits.get(split):
+            raise ValueError(f"{folder}/dataset.json: no split '{split}' (there is: {', '.join(splits) or 'none'})")
         pattern = re.compile(re.escape(split) + r"-\d{5}\.parquet")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
-        self._files = [pq.ParquetFile(path, memory_map=True) for path in paths]
+        self._files = [_opened(path) for path in paths]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
         self._starts = [0]
         for f, g in self._groups:
             self._starts.append(self._starts[-1] + self._files[f].metadata.row_group(g).num_rows)
         self.ids: list[str] = [i for file in self._files for i in file.read(columns=["id"])["id"].to_pylist()]
-        expected = self.info["splits"][split]
+        expected = splits[split]
         if len(self.ids) != expected:
             raise ValueError(
                 f"{folder}: {split} has {len(self.ids)} pictures, dataset.json says {expected}; prepare again"

@@ -14,7 +14,7 @@ from ldm.autoencoder.model import FirstStage
 from ldm.autoencoder.model import load as load_autoencoder
 from ldm.conditioning import nothing_dropped
 from ldm.config import Run
-from ldm.data.batches import batches, workers
+from ldm.data.batches import batches, mixed, workers
 from ldm.data.latents import Latents
 from ldm.data.pictures import grid, to_uint8
 from ldm.data.randomness import generator, key_seed
@@ -128,7 +128,7 @@ def _pictures(
     data = Latents(latents, "train")
     if "validation" in data.info["counts"]:
         data = Latents(latents, "validation")
-    rows = {name: column.to(device) for name, column in data.read(torch.arange(min(PICTURES, len(data)))).items()}
+    rows = {name: column.to(device) for name, column in data.read(mixed(min(PICTURES, len(data)), len(data))).items()}
     count = len(rows["label"])
     noise = torch.randn((count, *model.shape), generator=generator(seed, "preview", device=device), device=device)
     condition = model.condition(rows, nothing_dropped(count, device))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage, Moments, fitting, load
 from ldm.config import Run
+from ldm.data.batches import mixed
 from ldm.data.pictures import low_resolution, to_float, to_uint8
 from ldm.data.shards import Images
 from ldm.evaluation.config import AutoencoderEvaluation
@@ -111,8 +112,9 @@ def evaluate_autoencoder(
     references = RealStatistics.load(reference, extract)
     statistics, health, reconstruction = Statistics(), LatentHealth(), Reconstruction(distance)
     count = min(config.count, len(real))
+    measured = mixed(count, len(real))
     for start in range(0, count, config.batch):
-        indices = torch.arange(start, min(start + config.batch, count))
+        indices = measured[start : start + config.batch]
         pixels = real.batch(indices)
         back, moments = _reconstruct(model, padded(pixels, config.batch), device)
         statistics.add(extract(back.to(device))[0][: len(pixels)])

@@ -37,7 +37,7 @@ class AutoencoderEvaluation(Section):
     perceptual: str
     """A folder of data/weights with a perceptual trunk, or none: published LPIPS heads on an untrained one."""
     count: int = Field(ge=2)
-    """Pictures measured, the first of the split in order of id; all of a split that has fewer."""
+    """Pictures measured, of the split in a fixed shuffled order; all of a split that has fewer."""
     batch: int = Field(ge=1)
     """Pictures a step, the last one filled up."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from ldm.data.batches import mixed
+from ldm.data.shards import Images
 from ldm.report.collect import Prepared, Results, Samples
 from ldm.report.records import open_picture, rows_by_id, rows_of
 
@@ -66,8 +68,10 @@ def embed_file(path: Path, alt: str) -> Picture:
 
 
 def data_gallery(prepared: Prepared, split: str = "train") -> list[Captioned]:
-    """The first pictures of a split with their captions, or their classes where there are none."""
-    rows = islice(rows_of(prepared.shards(split), ["id", "image", "label", "caption"]), GALLERY)
+    """Some pictures of a split with their captions, or their classes where there are none."""
+    images = Images(prepared.folder, split)
+    shown = (images.example(i) for i in mixed(min(GALLERY, len(images)), len(images)).tolist())
+    rows = ({"id": e.id, "image": {"bytes": e.image}, "label": e.label, "caption": e.caption} for e in shown)
     return [_captioned(row, prepared, f"data/prepared/{prepared.name}", "Picture") for row in rows]
 
 

@@ -30,7 +30,7 @@ class Samples(Section):
     """Where conditions and originals' ids come from."""
     split: Literal["train", "validation", "test", "held_out"]
     count: int = Field(ge=1)
-    """Samples; sample i takes the condition of row i, from the start again after the last."""
+    """Samples; they take the conditions of the split's pictures in a fixed shuffled order, again and again."""
     sampler: Annotated[DDPM | DDIM, Field(discriminator="kind")]
     guidance: float = Field(ge=0)
     """Scale of classifier-free guidance; 1 is none."""

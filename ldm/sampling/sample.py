@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from ldm.autoencoder.model import FirstStage
 from ldm.autoencoder.model import load as load_autoencoder
 from ldm.conditioning import nothing_dropped
 from ldm.config import Run
+from ldm.data.batches import mixed
 from ldm.data.latents import Latents
 from ldm.data.pictures import encode, grid, to_uint8
 from ldm.data.randomness import noise
@@ -45,12 +46,15 @@ def sample(
     if isinstance(config.sampler, DDIM):
         time_steps(len(diffusion.schedule), config.sampler.num_steps)
 
+    batches = -(-config.count // config.batch)
+    wanted = _conditions(data, batches * config.batch)
     resume.mkdir(parents=True, exist_ok=True)
     pictures: list[UInt8[Tensor, "3 h w"]] = []
     for start in range(0, config.count, config.batch):
         kept = resume / f"batch-{start:09d}.safetensors"
         if not kept.is_file():
-            batch = _batch(config, diffusion, first_stage, data, start, device)
+            rows = data.read(wanted[start : start + config.batch])
+            batch = _batch(config, diffusion, first_stage, rows, start, device)
             with whole(kept) as beside:
                 save_file({"pictures": batch}, beside)
         pictures += load_file(kept)["pictures"][: config.count - start]
@@ -59,7 +63,7 @@ def sample(
         )
 
     fresh_folder(out)
-    write_samples(out, _rows(config, data, pictures))
+    write_samples(out, _rows(data, wanted, pictures))
     sheet = grid(pictures[:SHEET], columns=8)
     with whole(out / "sheet.png") as beside:
         sheet.save(beside, format="png")
@@ -82,13 +86,24 @@ def sample(
     shutil.rmtree(resume)
 
 
+def _conditions(data: Latents, count: int) -> Int[Tensor, " count"]:
+    """The row whose condition each sample takes: every picture as it was first drawn, whatever the seed."""
+    first_draws = (data.draws == 0).nonzero().flatten()
+    return first_draws[mixed(count, len(first_draws))]
+
+
 @torch.no_grad()
 def _batch(
-    config: Samples, model: DiffusionModel, first_stage: FirstStage, data: Latents, start: int, device: torch.device
+    config: Samples,
+    model: DiffusionModel,
+    first_stage: FirstStage,
+    rows: dict[str, Tensor],
+    start: int,
+    device: torch.device,
 ) -> UInt8[Tensor, "b 3 H W"]:
     """Always exactly `config.batch` samples, so that the bytes of one never depend on how many are wanted."""
     seeds = range(start, start + config.batch)
-    rows = {name: values.to(device) for name, values in data.read(torch.tensor(seeds) % len(data)).items()}
+    rows = {name: values.to(device) for name, values in rows.items()}
 
     def keyed(*step: int) -> Float[Tensor, "b c h w"]:
         return torch.stack([noise(model.shape, config.seed, i, *step) for i in seeds]).to(device)
@@ -106,9 +121,8 @@ def _batch(
     return to_uint8(first_stage.decode(model.scale.inverse(last))).cpu()
 
 
-def _rows(config: Samples, data: Latents, pictures: list[UInt8[Tensor, "3 h w"]]) -> Iterator[Sample]:
-    for i, picture in enumerate(pictures):
-        at = i % len(data)
+def _rows(data: Latents, wanted: Int[Tensor, " count"], pictures: list[UInt8[Tensor, "3 h w"]]) -> Iterator[Sample]:
+    for i, (at, picture) in enumerate(zip(wanted.tolist(), pictures, strict=False)):  # the last batch is filled up
         row = data.read(torch.tensor([at]))
         low = row.get("low_resolution")
         label = int(row["label"])

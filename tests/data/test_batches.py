@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ldm.data.batches import ahead, batches, indices, workers
+from ldm.data.batches import ahead, batches, indices, mixed, workers
 
 
 @given(seed=st.integers(0, 2**31), size=st.integers(1, 40), batch=st.integers(1, 50), epochs=st.integers(1, 3))
@@ -30,6 +30,13 @@ def test_epochs_and_seeds_differ():
     first, second, other = indices(1, 0, 100, 100), indices(1, 1, 100, 100), indices(2, 0, 100, 100)
     assert not torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_what_is_shown_of_sorted_classes_has_all_of_them_and_fewer_are_the_first_of_more():
+    classes = torch.arange(10).repeat_interleave(100)
+    assert classes[mixed(100, 1000)].bincount(minlength=10).min() > 0
+    assert torch.equal(mixed(7, 1000), mixed(100, 1000)[:7])
+    assert sorted(mixed(2000, 1000).tolist()) == sorted([*range(1000)] * 2)
 
 
 def test_golden_order():

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
 from ldm.config import load
+from ldm.data.shards import Example, write_shards
 from ldm.files import write_bytes, write_json, write_manifest
 from ldm.report.build import build
 from ldm.training.history import History
@@ -45,7 +47,7 @@ def low(image: Image.Image) -> Image.Image:
     return image.resize((8, 8), Image.Resampling.BOX)
 
 
-def png(image: Image.Image) -> dict[str, object]:
+def png(image: Image.Image) -> dict[str, Any]:
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
@@ -55,20 +57,17 @@ def grid(images: list[Image.Image], columns: int = 8) -> bytes:
     sheet = Image.new("RGB", (34 * columns, 34 * -(-len(images) // columns)))
     for i, image in enumerate(images):
         sheet.paste(image, (34 * (i % columns) + 1, 34 * (i // columns) + 1))
-    return png(sheet)["bytes"]  # type: ignore[return-value]
+    return png(sheet)["bytes"]
 
 
 def write_prepared(folder: Path) -> None:
     for part, split in enumerate(SPLITS):
-        rows = []
+        examples = []
         for i in range(COUNT):
             image, caption = scene(1000 * part + i)
             caption = HOSTILE if i == 0 else caption
-            rows.append(
-                {"id": f"{split}-{i:03d}", "image": png(image), "label": i % 2, "caption": caption, "licence": "CC0"}
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000.parquet")
+            examples.append(Example(id=f"{split}-{i:03d}", image=png(image)["bytes"], label=i % 2, caption=caption))
+        write_shards(folder, split, examples, classes=["circle", "square"])
     about = {
         "size": 32,
         "splits": dict.fromkeys(SPLITS, COUNT),
