@@ -52,7 +52,7 @@ class Text(Conditioner):
         self.token_width = config.width
         self.embedding = nn.Embedding(info["vocabulary_size"], config.width)
         self.position = nn.Embedding(len(info["null_tokens"]), config.width)
-        # Words keep torch's unit variance. At the release's .02 the layers' first outputs drown which word it was, and a
+        # Words keep unit variance: at the release's .02 the first outputs of the layers drown which word it was, and a
         # short training does not come to use them (docs/log.md).
         nn.init.normal_(self.position.weight, std=0.02)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
