@@ -1,12 +1,14 @@
 """Run one stage: iterate its records, show them, and turn what a user can mend into one line and exit code 1."""
 
 import argparse
+import fcntl
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -47,13 +49,14 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
             yield last
 
     try:
-        if plain:
-            for _ in records():
-                pass
-        else:
-            from flows import show  # here, so that --plain needs no Prefect
+        with alone(stage_name, name):
+            if plain:
+                for _ in records():
+                    pass
+            else:
+                from flows import show  # here, so that --plain needs no Prefect
 
-            show.in_prefect(stage_name, label, records(), explain)
+                show.in_prefect(stage_name, label, records(), explain)
         units = last.done - first.done if first and last else 0
         record(stage_name, name, time.monotonic() - started, units, last.unit if last else "")
     except KeyboardInterrupt:
@@ -65,6 +68,26 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
         print(f"{label}: {explain(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def alone(stage_name: str, name: str) -> Iterator[None]:
+    """Refuse to run what another process runs in this folder: each would clear the other's files away.
+
+    A `dvc repro` that was killed, but not its stage, leaves such a process behind.
+    """
+    path = Path(".resume", stage_name, f"{name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends
+        except BlockingIOError:
+            lock.seek(0)
+            process = lock.read()
+            raise ValueError(f"it runs here already; wait for it, or end it first: kill {process}") from None
+        lock.truncate(0)
+        print(os.getpid(), end="", file=lock, flush=True)
+        yield
 
 
 def mendable(error: BaseException) -> bool:
