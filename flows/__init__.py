@@ -8,6 +8,8 @@ import os
 
 from ldm.config import Run, load, section
 
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+
 
 def _choose_numerics() -> None:
     try:
@@ -16,8 +18,10 @@ def _choose_numerics() -> None:
         return  # the stage reads it again and says what is wrong
     threads = str(run.threads)
     os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-    if run.instructions == "avx2":
-        os.environ.update(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", MKL_CBWR="AVX2")
+    for name, cap in AVX2.items():
+        os.environ.pop(name, None)  # the parameter decides, not whoever called
+        if run.instructions == "avx2":
+            os.environ[name] = cap
     if run.mode == "exact":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
