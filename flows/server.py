@@ -4,7 +4,10 @@ It is found by every later `dvc repro` on this machine. Without one each stage s
 takes some ten seconds longer.
 """
 
+import atexit
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,12 +62,36 @@ def start(host: str, port: int, api: str, patience: float = 90.0) -> int | None:
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     until = time.monotonic() + patience
-    while time.monotonic() < until and server.poll() is None:
-        if answers(api):
-            return server.pid
-        time.sleep(0.3)
+    try:
+        while time.monotonic() < until and server.poll() is None:
+            if answers(api):
+                return server.pid
+            time.sleep(0.3)
+    except KeyboardInterrupt:
+        server.terminate()
+        raise
     server.terminate()
     return None
+
+
+def temporary() -> str:
+    """The API of a server that ends with this process: what it notes of runs is there when a later one is started.
+
+    Prefect's own temporary server would end on the terminal's Ctrl-C, before anyone could tell it what was stopped.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    api = f"http://127.0.0.1:{port}/api"
+    server = start("127.0.0.1", port, api)
+    if server is None:
+        raise RuntimeError(f"no server could be started (see {LOG})")
+    atexit.register(_end, server)
+    return api
+
+
+def _end(server: int) -> None:
+    os.kill(server, signal.SIGTERM)
+    os.waitpid(server, 0)
 
 
 if __name__ == "__main__":

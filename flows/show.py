@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -34,42 +35,47 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Pending
 
 from flows.console import Pace, duration
-from flows.server import LOCAL_SERVER, answers
+from flows.server import LOCAL_SERVER, answers, temporary
 from ldm.progress import Progress
 
 PARENT = "FLOWS_PARENT_TASK_RUN"
 """Environment variable that holds the id of the task run on whose timeline this stage is drawn."""
 
 
-def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Callable[[BaseException], str]) -> None:
+def in_prefect(
+    stage: str,
+    label: str,
+    records: Iterator[Progress],
+    explain: Callable[[BaseException], str],
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    paced: bool = True,
+) -> None:
     """Go through all `records` inside a Prefect flow run called `label`, and raise what they raise.
 
-    The run ends as failed with `explain(error)` as its message. Trouble with Prefect is said on stderr, and the records
-    go on.
+    The run shows `parameters`, and ends as failed with `explain(error)` as its message. Trouble with Prefect is said on
+    stderr, and the records go on.
     """
     raised: list[BaseException] = []
 
     def body() -> State:
-        with Display(label) as display:
-            try:
-                for progress in records:
-                    display.show(progress)
-            except (KeyboardInterrupt, TerminationSignal):
-                raised.append(KeyboardInterrupt())
-                return Cancelled(message=explain(raised[0]))
-            except Exception as error:
-                raised.append(error)
-                return Failed(message=explain(error))
-        return Completed(message=display.summary)
+        state, error = shown_here(label, records, explain, paced=paced)
+        raised.extend([error] if error else [])
+        return state
 
     try:
         with using_server(), get_client(sync_client=True) as client:
             stage_flow = flow(name=stage)(body)
             parent = os.environ.get(PARENT)
             run = client.create_flow_run(
-                stage_flow, state=Pending(), name=label, parent_task_run_id=UUID(parent) if parent else None
+                stage_flow,
+                parameters=dict(parameters or {}),
+                state=Pending(),
+                name=label,
+                parent_task_run_id=UUID(parent) if parent else None,
             )
-            run_flow(stage_flow, flow_run=run, return_type="state")
+            # The parameters are there to be seen: whoever made the records has used them.
+            run_flow(stage_flow, flow_run=run.model_copy(update={"parameters": {}}), return_type="state")
     except Exception as trouble:
         print(f"{label}: goes on without Prefect: {' '.join(str(trouble).split())}", file=sys.stderr)
     if raised:
@@ -78,28 +84,49 @@ def in_prefect(stage: str, label: str, records: Iterator[Progress], explain: Cal
         pass
 
 
+def shown_here(
+    label: str, records: Iterator[Progress], explain: Callable[[BaseException], str], *, paced: bool = True
+) -> tuple[State, BaseException | None]:
+    """Go through all `records` and show them in the current flow run; the state it ends in, and what they raised."""
+    with Display(label, paced) as display:
+        try:
+            for progress in records:
+                display.show(progress)
+        except (KeyboardInterrupt, TerminationSignal):
+            stopped = KeyboardInterrupt()
+            return Cancelled(message=explain(stopped)), stopped
+        except Exception as error:
+            return Failed(message=explain(error)), error
+    return Completed(message=display.summary), None
+
+
 def using_server() -> AbstractContextManager[Any]:
-    """Settings with the server that answers: the configured one, else a local one, else Prefect's temporary own."""
-    if not PREFECT_API_URL.value() and answers(LOCAL_SERVER):
-        return temporary_settings({PREFECT_API_URL: LOCAL_SERVER})
-    return nullcontext()
+    """Settings with the server that answers: the configured one, else a local one, else one for this process."""
+    if PREFECT_API_URL.value():
+        return nullcontext()
+    return temporary_settings({PREFECT_API_URL: LOCAL_SERVER if answers(LOCAL_SERVER) else temporary()})
 
 
 class Display:
-    """Artifacts of the current flow run, brought up to date in place by a thread, once in `every` seconds at most."""
+    """Artifacts of the current flow run, brought up to date in place by a thread, once in `every` seconds at most.
 
-    def __init__(self, label: str, every: float = 1.5) -> None:
-        self._label, self._every = label, every
+    `paced` says that the units take about the same time each, so that past ones tell how long the rest will take.
+    """
+
+    def __init__(self, label: str, paced: bool = True, every: float = 1.5) -> None:
+        self._label, self._paced, self._every = label, paced, every
         self._key = "".join(c if c.isalnum() else "-" for c in label.lower())
         self._pace, self._history = Pace(), History()
         self._latest: Progress | None = None
-        self._pictures: dict[str, Image.Image] = {}
+        self._figures: dict[str, str] = {}
+        self._pictures: dict[str, tuple[Image.Image, str]] = {}
         self._artifacts: dict[str, tuple[UUID, Any]] = {}
         self._stop, self._news, self._lock = threading.Event(), threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._speak, daemon=True)
+        # In this context, which holds the settings: for a thread without, Prefect would start another server.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._speak,), daemon=True)
         context = FlowRunContext.get()
         self._run = context.flow_run.id if context and context.flow_run else None
-        self._api = PREFECT_API_URL.value() or (str(context.client.api_url) if context else "")
+        self._api = str(PREFECT_API_URL.value())
         self.summary = ""
 
     def __enter__(self) -> "Display":
@@ -116,11 +143,14 @@ class Display:
         rate, left = self._pace.at(progress)
         with self._lock:
             self._latest = progress
-            self._pictures.update(progress.pictures)
             self._history.add(progress)
             self.summary = f"{progress.done} of {progress.total} {progress.unit}"
-            self._rate = "" if rate is None else f"{rate:.3g} {progress.unit}/s"
-            self._left = "" if left is None else duration(left)
+            for name, picture in progress.pictures.items():
+                self._pictures[name] = picture, self.summary
+            self._figures[progress.unit] = f"{progress.done} of {progress.total}"
+            if self._paced and rate is not None and left is not None:
+                self._figures |= {"throughput": f"{rate:.3g} {progress.unit}/s", "time left": duration(left)}
+            self._figures |= {name: f"{value:.5g}" for name, value in progress.scalars.items()}
         self._news.set()
 
     def _speak(self) -> None:
@@ -140,21 +170,17 @@ class Display:
             progress, pictures, self._pictures = self._latest, self._pictures, {}
             if progress is None:
                 return
-            table, chart = self._table(progress), self._history.chart()
+            table, chart = self._table(), self._history.chart()
         percent = 100.0 * progress.done / max(1, progress.total)
         self._put(client, "progress", "progress", percent)
         self._put(client, "figures", "markdown", f"{table}\n\n![scalars]({data_url(chart)})" if chart else table)
-        for name, picture in pictures.items():
-            self._put(client, name, "image", data_url(picture))
+        for name, (picture, when) in pictures.items():
+            self._put(client, name, "markdown", f"after {when}\n\n![{name}]({data_url(enlarged(picture))})")
 
-    def _table(self, progress: Progress) -> str:
-        rows = {
-            progress.unit: f"{progress.done} of {progress.total}",
-            "throughput": self._rate,
-            "time left": self._left,
-        }
-        rows |= {name: f"{value:.5g}" for name, value in progress.scalars.items()}
-        return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+    def _table(self) -> str:
+        return "\n".join(
+            ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in self._figures.items())]
+        )
 
     def _put(self, client: SyncPrefectClient, name: str, kind: str, data: Any) -> None:
         if name not in self._artifacts:
@@ -210,6 +236,12 @@ class History:
         }
         draw.rectangle((left, top, right, bottom), outline="#dddddd")
         draw.line(list(place.values()), fill="#1f77b4", width=2)
+
+
+def enlarged(image: Image.Image, width: int = 480) -> Image.Image:
+    """`image` a whole number of times larger, as near to `width` as that gets: small pictures are hard to see."""
+    times = max(1, width // image.width)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def data_url(image: Image.Image) -> str:

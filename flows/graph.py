@@ -1,0 +1,103 @@
+"""DVC's graph, one stage at a time: which stages there are, in what order, which are stale, and running one of them."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import networkx
+from dvc.exceptions import DvcException, ReproductionError
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import get_active_graph
+from dvc.stage import PipelineStage
+
+from ldm.config import load
+
+STOPPED = re.compile(r"exited with (130|-2|-15)$")
+"""How DVC says that a stage was stopped and did not fail."""
+
+
+class StageError(Exception):
+    """A stage ended badly; others may go on."""
+
+
+class Graph:
+    """The stages that `targets` need, or all: their addresses in `names`, each after those that it needs.
+
+    A target is an address (`sample@text-f4`) or the name of a stage in dvc.yaml (`sample`: every one of them).
+    """
+
+    def __init__(self, targets: Sequence[str] = ()) -> None:
+        for file in ("params.yaml", "dvc.yaml"):
+            load(file)  # says better than DVC where a file is not YAML
+        logging.getLogger("dvc").setLevel(logging.ERROR)  # who walks says what is done
+        self.targets = targets
+        with _one_line():
+            self._repo = Repo()
+            graph = get_active_graph(self._repo.index.graph)
+        self._stages = {stage.addressing: stage for stage in graph}
+        graph = networkx.relabel_nodes(graph, lambda stage: stage.addressing).reverse()
+        wanted = self._named(targets)
+        self._graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
+        self.names: list[str] = list(networkx.lexicographical_topological_sort(self._graph))
+
+    def needed(self, name: str) -> list[str]:
+        """The stages whose outputs `name` reads."""
+        return sorted(self._graph.predecessors(name))
+
+    def upstream(self, name: str) -> set[str]:
+        """All stages that have to be up to date before `name`."""
+        return networkx.ancestors(self._graph, name)
+
+    def stale(self, name: str) -> bool:
+        """Whether `dvc repro` would do anything about `name`."""
+        with _one_line(), lock_repo(self._repo):
+            return bool(self._stages[name].changed())
+
+    def run(self, name: str, environment: Mapping[str, str], force: bool = False) -> None:
+        """What `dvc repro --single-item` does, with `environment` added to that of the stage's process.
+
+        Raises StageError, or KeyboardInterrupt where its process was stopped.
+        """
+        try:
+            with _one_line():
+                self._repo.reproduce(name, single_item=True, force=force, run_env=dict(environment))
+        except ReproductionError as error:
+            cause = error.__cause__ or error
+            if STOPPED.search(str(cause)):
+                raise KeyboardInterrupt from None
+            raise StageError(_flat(cause)) from None
+
+    def _named(self, targets: Sequence[str]) -> set[str]:
+        if not targets:
+            return {name for name, stage in self._stages.items() if isinstance(stage, PipelineStage)}
+        known = {*self._stages, *(name.partition("@")[0] for name in self._stages)}
+        for target in targets:
+            if target not in known:
+                near = difflib.get_close_matches(target, sorted(known), n=1)
+                hint = f"did you mean '{near[0]}'?" if near else "`dvc stage list` shows them"
+                raise ValueError(f"dvc.yaml: no stage '{target}', {hint}")
+        return {name for name in self._stages if {name, name.partition("@")[0]} & {*targets}}
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What DVC has to say, but for a stage's own failure, as a ValueError of one line."""
+    try:
+        yield
+    except DvcException as error:
+        cause = error.__cause__ if isinstance(error, ReproductionError) else error
+        if isinstance(cause, LockError):
+            who = re.search(r"\(PID \d+\): .*", str(cause))
+            raise ValueError(
+                f"another DVC command is at work here{f' {who[0]}' if who else ''}; wait for it, then repeat this one"
+            ) from None
+        if cause is error:
+            raise ValueError(_flat(error)) from None
+        raise
+
+
+def _flat(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,178 @@
+"""Run what is stale, of the whole graph or of some targets with all they need, as one Prefect run with its stages.
+
+Each stage is run by DVC, just as `dvc repro` does: the same command, the same dvc.lock. Only the walk over the graph is
+ours, so that the stages are entries on one timeline, and those that do not need a failed one still run.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event
+from types import FrameType
+
+from flows import show  # first of all, for it sets Prefect up
+
+# isort: split
+import psutil
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.graph import Graph, StageError
+from flows.stage import PLAIN, explain, mendable
+from flows.timeline import Timeline
+from ldm.progress import Progress
+
+
+@flow(name="pipeline")
+def pipeline(targets: Sequence[str] = (), set: Sequence[str] = (), force: bool = False) -> State:
+    """The same, started from Prefect's pages or by its schedule."""
+    change(set)
+    return show.shown_here("pipeline", stages(Graph(targets), force), explain, paced=False)[0]
+
+
+def change(assignments: Sequence[str]) -> None:
+    """Write each KEY=VALUE into params.yaml, and say so."""
+    if assignments:
+        from flows.override import override  # here, for it takes seconds to import
+
+        print("\n".join(override(assignments)), flush=True)
+
+
+def stages(graph: Graph, force: bool) -> Iterator[Progress]:
+    """Bring each stage of `graph` up to date, a record a stage; at the end a ValueError names those that failed.
+
+    KeyboardInterrupt where one was stopped: then nothing after it runs.
+    """
+    timeline, failed = Timeline(), list[str]()
+    if timeline.page:
+        print(f"Prefect's page of this run: {timeline.page}", flush=True)
+    with passing_on_sigterm() as stopped:
+        for done, name in enumerate(graph.names, 1):
+            environment = timeline.begin(name, graph.needed(name))
+            state: State = Cancelled(message="stopped before its end")
+            try:
+                state = _stage(graph, name, environment, force, failed, f"[{done}/{len(graph.names)}] {name}")
+            finally:
+                timeline.end(name, state)
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            if state.is_failed():
+                failed.append(name)
+            yield Progress(done=done, total=len(graph.names), unit="stages")
+    if failed:
+        raise ValueError(f"{', '.join(failed)} failed; mend what is said above, then: {_again(graph.targets)}")
+
+
+def _stage(graph: Graph, name: str, environment: dict[str, str], force: bool, failed: list[str], label: str) -> State:
+    missing = graph.upstream(name).intersection(failed)
+    if missing:
+        print(f"{label}: not run, for it needs {min(missing)}", flush=True)
+        return Cancelled(name="NotRun", message=f"needs {min(missing)}, which failed")
+    if not force and not graph.stale(name):
+        print(f"{label}: up to date", flush=True)
+        return Completed(name="Cached", message="up to date")
+    print(label, flush=True)
+    try:
+        graph.run(name, environment or {PLAIN: "1"}, force)
+    except StageError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return Failed(message=str(error))
+    return Completed(message="done")
+
+
+def plan(graph: Graph, force: bool) -> None:
+    """Say of each stage whether it is up to date or would run; what only an upstream stage makes stale may not."""
+    would: set[str] = set()
+    for place, name in enumerate(graph.names, 1):
+        if force or graph.upstream(name) & would or graph.stale(name):
+            would.add(name)
+        print(f"[{place}/{len(graph.names)}] {name}: {'would run' if name in would else 'up to date'}")
+
+
+@contextmanager
+def passing_on_sigterm() -> Iterator[Event]:
+    """SIGTERM stops the process of the stage, which saves its state first, and is noted; DVC would leave it running."""
+    stopped = Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        stopped.set()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # ended in between
+                if any(word.startswith("flows.") for word in process.cmdline()):
+                    return process.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main() -> int:
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.dry and arguments.set:
+        parser.error("-S writes params.yaml, and --dry writes nothing: give one of them")
+    label = " ".join(["pipeline", *arguments.targets])
+    try:
+        if arguments.dry:
+            plan(Graph(arguments.targets), arguments.force)
+        else:
+            change(arguments.set)
+            run(label, Graph(arguments.targets), arguments.set, arguments.force)
+    except KeyboardInterrupt:
+        print(f"{label}: stopped; to go on from the last saved state: {_again(arguments.targets)}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not mendable(error):
+            raise
+        print(f"{label}: {explain(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(label: str, graph: Graph, set: Sequence[str], force: bool) -> None:
+    """All stages, in a Prefect run that shows what was asked for, or without where the environment says so."""
+    records = stages(graph, force)
+    if os.environ.get(PLAIN):
+        for _ in records:
+            pass
+    else:
+        parameters = {"targets": graph.targets, "set": set, "force": force}
+        show.in_prefect("pipeline", label, records, explain, parameters=parameters, paced=False)
+
+
+def _again(targets: Sequence[str]) -> str:
+    return " ".join(["python -m flows.pipeline", *targets])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="""examples:
+  python -m flows.pipeline                               everything, to the report
+  python -m flows.pipeline --dry                         only list what would run
+  python -m flows.pipeline train_diffusion@text-f4       one model, and what it is made from
+  python -m flows.pipeline evaluate                      the figures of all samples
+  python -m flows.pipeline -S diffusion.text-f4.train.steps=4000 -S run.threads=4
+
+`python -m flows.server` starts a Prefect server that keeps the runs and shows them.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="STAGE@NAME, or STAGE for all its names (all)")
+    parser.add_argument(
+        "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="first write this value into params.yaml"
+    )
+    parser.add_argument("--force", action="store_true", help="run stages that are up to date, too")
+    parser.add_argument("--dry", action="store_true", help="list the stages in order, and run none")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
