@@ -10,7 +10,7 @@ import networkx
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
-from dvc.repo.reproduce import get_active_graph
+from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 
 from ldm.config import load
@@ -24,7 +24,7 @@ class StageError(Exception):
 
 
 class Graph:
-    """The stages that `targets` need, or all: their addresses in `names`, each after those that it needs.
+    """The stages that `targets` need, or all: their addresses in `names`, in the order of `dvc repro`.
 
     A target is an address (`sample@text-f4`) or the name of a stage in dvc.yaml (`sample`: every one of them).
     """
@@ -37,11 +37,11 @@ class Graph:
         with _one_line():
             self._repo = Repo()
             graph = get_active_graph(self._repo.index.graph)
-        self._stages = {stage.addressing: stage for stage in graph}
+        self._stages = {stage.addressing: stage for stage in plan_repro(graph)}
         graph = networkx.relabel_nodes(graph, lambda stage: stage.addressing).reverse()
         wanted = self._named(targets)
         self._graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
-        self.names: list[str] = list(networkx.lexicographical_topological_sort(self._graph))
+        self.names = [name for name in self._stages if name in self._graph]
 
     def needed(self, name: str) -> list[str]:
         """The stages whose outputs `name` reads."""

@@ -1,6 +1,5 @@
 """Set values in params.yaml from the command line: what is named changes, every other character of the file stays."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,17 +57,21 @@ def _replaced(text: str, values: dict[str, Any], key: str, value: str, file: Pat
     """
     node = _written_at(text, key, file)
     replaced = text[: node.start_mark.index] + value + text[node.end_mark.index :]
-    expected = copy.deepcopy(values)
-    place, _, last = key.rpartition(".")
-    table = lookup(expected, place) if place else expected
     try:
-        table[last] = YAML(typ="safe", pure=True).load(value)
+        expected = _with(values, key.split("."), YAML(typ="safe", pure=True).load(value))
         found = YAML(typ="safe", pure=True).load(replaced)
     except YAMLError:
-        found = None
+        expected, found = {}, None
     if found != expected:
-        raise ValueError(f"-S {key}={value}: not one YAML value; put text in quotes, -S '{key}=\"...\"'")
+        hint = f"text goes in quotes, -S '{key}=\"...\"', and what entries share (&, *) is edited by hand"
+        raise ValueError(f"-S {key}={value}: not one YAML value; {hint}")
     return replaced, node.start_mark.line + 1, found
+
+
+def _with(values: dict[str, Any], place: list[str], value: Any) -> dict[str, Any]:
+    """`values` with `value` at `place` and nowhere else, also where entries are the same object."""
+    first, *rest = place
+    return {**values, first: _with(values[first], rest, value) if rest else value}
 
 
 def _written_at(text: str, key: str, file: Path) -> Node:

@@ -1,11 +1,17 @@
 """Whole checkouts with the smoke preset, in which the real `dvc` and the real stages run as processes of their own."""
 
+import json
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -42,6 +48,7 @@ class Checkout:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(self._home),
             "FLOWS_PLAIN": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",  # the same bytes, several times sooner where cores are shared
             "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
             "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
         }  # fmt: skip
@@ -94,3 +101,67 @@ def rebuilt(checkout) -> Checkout:
     project.run("dvc", "repro")
     project.commit("What the smoke preset makes")
     return project
+
+
+class Server:
+    """A Prefect server of this test session, started as `make server` does."""
+
+    def __init__(self, project: Checkout) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.pages = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.environment = {"PREFECT_API_URL": f"{self.pages}/api", "FLOWS_PLAIN": ""}
+        """Of a process whose stages this server is to show."""
+        said = project.stage("server", **self.environment).stdout
+        self._pid = int(re.findall(r"kill (\d+)", said)[0])
+
+    def ask(self, what: str, **question: Any) -> Any:
+        """What the server's API answers to a filter."""
+        request = Request(
+            f"{self.pages}/api/{what}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(request) as reply:
+            return json.load(reply)
+
+    def run(self, said: str) -> Any:
+        """The run of a pipeline, by the page that it named."""
+        (found,) = re.findall(rf"{self.pages}/runs/flow-run/(\S+)", said)
+        return self.ask("flow_runs/filter", flow_runs={"id": {"any_": [found]}})[0]
+
+    def children(self, run: Any) -> dict[str, Any]:
+        """The flow runs that were started by `run`, by name."""
+        where = {"parent_flow_run_id": {"any_": [run["id"]]}}
+        return {child["name"]: child for child in self.ask("flow_runs/filter", flow_runs=where)}
+
+    def entries(self, run: Any) -> dict[str, Any]:
+        """The entries on the timeline of `run`, by name."""
+        where = {"id": {"any_": [run["id"]]}}
+        return {entry["name"]: entry for entry in self.ask("task_runs/filter", flow_runs=where)}
+
+    def artifacts(self, run: Any) -> dict[str, Any]:
+        """What `run` shows, by key."""
+        where = {"flow_run_id": {"any_": [run["id"]]}}
+        return {artifact["key"]: artifact for artifact in self.ask("artifacts/filter", artifacts=where)}
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        os.killpg(self._pid, how)  # a server is started in a session of its own
+
+
+@pytest.fixture(scope="session")
+def server(checkout) -> Iterator[Server]:
+    server = Server(checkout("server"))
+    yield server
+    server.end()
+
+
+class Watched(NamedTuple):
+    project: Checkout
+    run: Any
+
+
+@pytest.fixture(scope="session")
+def watched(checkout, server) -> Watched:
+    """The smoke preset after one whole `python -m flows.pipeline` under `server`, and its run. Tests only read it."""
+    project = checkout("watched")
+    said = project.stage("pipeline", **server.environment).stdout
+    project.commit("What the smoke preset makes")
+    return Watched(project, server.run(said))

@@ -1,0 +1,221 @@
+"""The whole graph as one Prefect run: real DVC, real stages, a real server, and what its API says of them."""
+
+import base64
+import io
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from tests.flows.conftest import Checkout, Server
+from tests.flows.copies import copied
+
+PIPELINE = sys.executable, "-u", "-m", "flows.pipeline"
+KL = "train_autoencoder@kl-f4"
+STUDY = "export_study@super-resolution"
+
+
+@pytest.fixture
+def project(watched, tmp_path) -> Checkout:
+    """All made and up to date, to change something in."""
+    return copied(watched.project, tmp_path / "project")
+
+
+def told(text: str) -> dict[str, str]:
+    """What the pipeline said of each stage: nothing of those that it ran."""
+    return dict(re.findall(r"^\[\d+/\d+\] ([^\s:]+)(?:: (.*))?$", text, flags=re.MULTILINE))
+
+
+def lock(project: Checkout) -> str:
+    return (project.folder / "dvc.lock").read_text()
+
+
+def states(runs: dict) -> dict[str, tuple[str, str]]:
+    return {name: (run["state_name"], run["state"]["message"]) for name, run in runs.items()}
+
+
+def test_two_cold_rebuilds_one_of_them_through_prefect_give_the_same_lock(watched, rebuilt):
+    assert lock(watched.project) == lock(rebuilt)
+
+
+def test_the_stages_are_the_children_of_one_run_and_named_after_stage_and_model(watched, server):
+    run, children = watched.run, server.children(watched.run)
+    listed = watched.project.run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert set(children) == {address.replace("@", " ") for address in listed}
+    assert {state for state, _ in states(children).values()} == {"Completed"}
+    assert (run["name"], run["state_name"]) == ("pipeline", "Completed")
+    assert run["state"]["message"] == f"{len(listed)} of {len(listed)} stages"
+    entries = server.entries(run)
+    assert {child["parent_task_run_id"] for child in children.values()} == {entry["id"] for entry in entries.values()}
+    assert set(entries) == set(listed)
+
+
+def test_the_timeline_shows_what_each_stage_needs(watched, server):
+    entries = server.entries(watched.run)
+    named = {entry["id"]: name for name, entry in entries.items()}
+    needs = {name: {named[need["id"]] for need in entry["task_inputs"]["after"]} for name, entry in entries.items()}
+    assert needs[KL] == {"prepare@scenes"}
+    assert needs["sample@sr-f1"] == {
+        "cache_latents@scenes-pixels", "train_autoencoder@pixels", "train_diffusion@sr-f1"
+    }  # fmt: skip
+
+
+def test_every_stage_shows_how_far_it_is(watched, server):
+    for name, child in server.children(watched.run).items():
+        shown = {key: artifact for key, artifact in server.artifacts(child).items() if key.endswith("-progress")}
+        assert [(artifact["type"], artifact["data"]) for artifact in shown.values()] == [("progress", 100.0)], name
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [("train_autoencoder kl-f4", "reconstructions")]
+    + [(f"train_diffusion {model}", "samples") for model in ("text-f4", "sr-f4", "sr-f1")],
+)
+def test_a_training_shows_pace_loss_and_its_latest_pictures(watched, server, name, picture):
+    key = re.sub("[ _]", "-", name)
+    shown = server.artifacts(server.children(watched.run)[name])
+    figures = shown[f"{key}-figures"]["data"]
+    assert re.search(r"\| steps \| 20 of 20 \|\n\| throughput \| \S+ steps/s \|\n\| time left \| 0:00 \|", figures)
+    assert re.search(r"\| loss \| \d", figures)
+    when, _, url = shown[f"{key}-{picture}"]["data"].partition("\n\n")
+    assert when == "after 20 of 20 steps"
+    png = base64.b64decode(url.removeprefix(f"![{picture}](data:image/png;base64,").removesuffix(")"))
+    assert Image.open(io.BytesIO(png)).width >= 240
+
+
+def test_what_is_up_to_date_is_passed_over_and_shown_so(project, server):
+    before = lock(project)
+    done = project.stage("pipeline", **server.environment)
+    assert set(told(done.stdout).values()) == {"up to date"}
+    run = server.run(done.stdout)
+    assert set(states(server.entries(run)).values()) == {("Cached", "up to date")}
+    assert not server.children(run)
+    assert lock(project) == before
+
+
+def test_targets_bring_what_they_need_and_the_plan_is_what_then_runs(project):
+    project.edit("objects: 1, seed: 1", "objects: 1, seed: 2")
+    plan = told(project.stage("pipeline", "--dry", "reference", "train_autoencoder@pixels").stdout)
+    assert plan == dict.fromkeys(
+        ["prepare@scenes", "reference@scenes-test", "train_autoencoder@pixels"], "would run"
+    )  # fmt: skip
+    assert "prepare@scenes" in project.run("dvc", "status", "prepare@scenes").stdout  # so far nothing ran
+    ran = told(project.stage("pipeline", "reference", "train_autoencoder@pixels").stdout)
+    assert ran == dict.fromkeys(plan, "")
+    assert "up to date" in project.run("dvc", "status", *plan).stdout
+
+
+def test_values_set_on_the_command_line_are_what_runs(project):
+    done = project.stage("pipeline", "prepare", "-S", "datasets.scenes.source.count=60")
+    assert "params.yaml, line 8: datasets.scenes.source.count: 120 -> 60" in done.stdout
+    assert told(done.stdout) == {"prepare@scenes": ""}
+    assert "count: 60" in lock(project)
+    before = project.run("git", "diff").stdout
+    refused = project.stage("pipeline", "-S", "datasets.scenes.sise=8", ok=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "pipeline: params.yaml: datasets.scenes: no entry 'sise', did you mean 'size'?\n"
+    assert project.run("git", "diff").stdout == before
+
+
+def test_a_failed_stage_stops_only_what_needs_it(project, server):
+    project.edit("practice: 2 ", "practise: 2 ")
+    done = project.stage("pipeline", ok=False, **server.environment)
+    assert done.returncode == 1
+    last = f"{STUDY} failed; mend what is said above, then: python -m flows.pipeline"
+    assert done.stderr.splitlines()[-1] == f"pipeline: {last}"
+    assert "unknown key 'practise', did you mean 'practice'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    said = told(done.stdout)
+    assert (said.pop(STUDY), said.pop("report")) == ("", f"not run, for it needs {STUDY}")
+    assert set(said.values()) == {"up to date"}
+    run = server.run(done.stdout)
+    assert states({"": run}) == {"": ("Failed", last)}
+    entries = states(server.entries(run))
+    assert entries["report"] == ("NotRun", f"needs {STUDY}, which failed")
+    assert entries[STUDY][0] == "Failed"
+    assert "practise" in entries[STUDY][1]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("params.yaml", "samples:\n", "samples: [\n", "params.yaml, line "),
+        ("params.yaml", "    latents: scenes-pixels\n", "", "Could not find 'item.latents'"),
+        ("dvc.yaml", "stages:\n", "stages: [\n", "dvc.yaml, line "),
+    ],
+)
+def test_files_that_make_no_graph_are_refused_in_one_line(project, file, old, new, says):
+    project.edit(old, new, file)
+    done = project.stage("pipeline", ok=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert says in done.stderr
+
+
+def test_an_unknown_target_is_refused_with_the_nearest(project):
+    done = project.stage("pipeline", "evalute", ok=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "pipeline evalute: dvc.yaml: no stage 'evalute', did you mean 'evaluate'?\n"
+
+
+def begun(project: Checkout, *, within: float = 90) -> None:
+    """Return when a training has saved its first state."""
+    until = time.monotonic() + within
+    while not list(project.folder.glob(".resume/train_autoencoder/kl-f4/*/step-*.json")):
+        assert time.monotonic() < until, "no state was saved"
+        time.sleep(0.1)
+
+
+def test_a_pipeline_shuts_out_another_and_stops_where_it_can_go_on(project, server):
+    command = *PIPELINE, KL, "-S", "autoencoders.kl-f4.train.steps=100000"
+    running = project.start(*command, **server.environment)
+    begun(project)
+    second = project.stage("pipeline", KL, ok=False)
+    assert second.returncode == 1
+    assert re.fullmatch(
+        rf"pipeline {KL}: another DVC command is at work here \(PID {running.pid}\): .*; wait for it, then repeat "
+        r"this one\n", second.stderr
+    )  # fmt: skip
+    running.terminate()
+    said, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1] == (
+        f"pipeline {KL}: stopped; to go on from the last saved state: python -m flows.pipeline {KL}"
+    )
+    run = server.run(said)
+    assert (run["state_name"], server.children(run)["train_autoencoder kl-f4"]["state_name"]) == ("Cancelled",) * 2
+    begun(project, within=0)  # what was saved is still there
+
+
+def test_a_server_that_goes_away_stops_nothing(project):
+    before = lock(project)
+    server = Server(project)
+    target = "cache_latents@scenes-pixels"
+    command = *PIPELINE, "--force", target
+    running = project.start(*command, **server.environment)
+    lines = [running.stdout.readline() for _ in range(3)]
+    assert "[2/3]" in lines[-1]
+    server.end(signal.SIGKILL)
+    said, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    assert told("".join(lines) + said) == dict.fromkeys(["prepare@scenes", "train_autoencoder@pixels", target], "")
+    assert f"{target}: not shown in Prefect: " in errors
+    assert lock(project) == before
+
+
+def test_without_a_server_there_is_one_for_all_stages(project):
+    done = project.stage("pipeline", "--force", "train_autoencoder@pixels", FLOWS_PLAIN="")
+    assert told(done.stdout) == {"prepare@scenes": "", "train_autoencoder@pixels": ""}
+    assert len(re.findall("Prefect's page of this run: http", done.stdout)) == 1
+    assert "without Prefect" not in done.stderr
+    servers = subprocess.run(["pgrep", "-f", str(project.folder)], capture_output=True, text=True, check=False).stdout
+    assert not servers
+
+
+def test_the_flow_can_be_started_by_prefect_itself(project, server):
+    code = "from flows.pipeline import pipeline; pipeline(targets=['prepare'], set=['datasets.scenes.test=0.3'])"
+    project.run(sys.executable, "-c", code, **server.environment)
+    assert "test: 0.3" in lock(project)
