@@ -179,7 +179,7 @@ class Display:
 
     def _table(self) -> str:
         return "\n".join(
-            ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in self._figures.items())]
+            ["| figure | now |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in self._figures.items())]
         )
 
     def _put(self, client: SyncPrefectClient, name: str, kind: str, data: Any) -> None:
@@ -238,7 +238,7 @@ class History:
         draw.line(list(place.values()), fill="#1f77b4", width=2)
 
 
-def enlarged(image: Image.Image, width: int = 480) -> Image.Image:
+def enlarged(image: Image.Image, width: int = 900) -> Image.Image:
     """`image` a whole number of times larger, as near to `width` as that gets: small pictures are hard to see."""
     times = max(1, width // image.width)
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
