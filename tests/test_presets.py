@@ -8,28 +8,14 @@ import pytest
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
-from ldm.autoencoder.config import KL, Autoencoder, Latents
+from flows.override import TABLES
+from ldm.autoencoder.config import KL
 from ldm.config import Run, Section, load, section
-from ldm.diffusion.config import Diffusion
-from ldm.evaluation.config import AutoencoderEvaluation, Reference, SampleEvaluation
-from ldm.sampling.config import DDIM, Samples
-from ldm.sources.config import Dataset, Drawn
-from ldm.study.config import Study
+from ldm.sampling.config import DDIM
+from ldm.sources.config import Drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-
-TABLES: dict[str, Any] = {
-    "datasets": Dataset,
-    "autoencoders": Autoencoder,
-    "latents": Latents,
-    "diffusion": Diffusion,
-    "samples": Samples,
-    "evaluation.references": Reference,
-    "evaluation.autoencoders": AutoencoderEvaluation,
-    "evaluation.samples": SampleEvaluation,
-    "studies": Study,
-}
 
 MADE = ("data/prepared/", "data/latents/", "models/", "samples/", "metrics/")
 """Where stages write what other stages read."""
