@@ -23,7 +23,9 @@ def mistake(change, place="diffusion.text-f4", cls=Diffusion) -> str:
 
 
 def test_the_default_parameters_are_valid():
-    assert section(load(PARAMS), Diffusion, "diffusion.text-f4").unet.channels == 64
+    written = load(PARAMS)
+    read = section(written, Diffusion, "diffusion.text-f4")
+    assert read.unet.channels == written["diffusion"]["text-f4"]["unet"]["channels"]
 
 
 def test_a_misspelt_key_names_its_place_and_the_nearest_right_one():
