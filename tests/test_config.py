@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ldm.config import Run, load, section
 from ldm.diffusion.config import Diffusion
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+PARAMS = Path(__file__).parent.parent / "presets/scenes.yaml"
 
 
 def mistake(change, place="diffusion.text-f4", cls=Diffusion) -> str:

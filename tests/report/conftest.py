@@ -20,7 +20,7 @@ from ldm.files import write_bytes, write_json, write_manifest
 from ldm.report.build import build
 from ldm.training.history import History
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "presets/scenes.yaml"
 HOSTILE = "<script>alert('caption')</script> & a \"quoted\" square"
 COLOURS = {"red": "#c8332e", "green": "#3a8a3f", "blue": "#2f5fb3", "yellow": "#e0b92f"}
 COUNT = 30

@@ -17,7 +17,7 @@ Built = Callable[[Path, Path], str]
 NAMES = [
     (table, name)
     for table in ("datasets", "autoencoders", "latents", "diffusion", "samples", "studies")
-    for name in load(Path(__file__).parents[2] / "params.yaml")[table]
+    for name in load(Path(__file__).parents[2] / "presets/scenes.yaml")[table]
 ]
 
 
