@@ -52,8 +52,7 @@ class Loss(Section):
 
 class AutoencoderTraining(Training):
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(min_length=2, max_length=2)
-    """Adam's, of the autoencoder. The release has [0.5, 0.9], as its discriminator has here too; a short training gains
-    decibels from [0.9, 0.99] (docs/log.md)."""
+    """Adam's, of the autoencoder. The release has [0.5, 0.9], as its discriminator has here too."""
     flip: bool
     """Mirror each picture with probability one half, by (seed, step)."""
 
