@@ -1,0 +1,118 @@
+"""The codebook of a vector-quantised first stage: nearest codes, gradients straight through, dead codes revived."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+DISTANCES = 1 << 24
+"""Distances held at once: 64 MiB, however large the batch is."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What training needs of a quantised latent."""
+
+    latent: Float[Tensor, "b z h w"]
+    """The nearest codes, with the gradient of the unquantised latent."""
+    loss: Float[Tensor, ""]
+    """|sg[z_e] - z_q|^2 + beta |z_e - sg[z_q]|^2, averaged over all elements."""
+    codes: Int[Tensor, "b h w"]
+    raw: Float[Tensor, "b z h w"]
+    """The unquantised latent, without gradient."""
+
+
+class Codebook(nn.Module):
+    """`size` vectors, one of which stands for each place of a latent (arXiv 1711.00937)."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.empty(size, width).uniform_(-1 / size, 1 / size))
+
+    @torch.no_grad()
+    def nearest(self, latent: Float[Tensor, "b z h w"]) -> Int[Tensor, "b h w"]:
+        """The code nearest to each place; of equally near ones the first."""
+        places = rearrange(latent, "b z h w -> (b h w) z")
+        # |place|^2 is the same for every code, so it decides nothing.
+        lengths = self.codes.square().sum(1)
+        rows = max(1, DISTANCES // len(self.codes))
+        codes = torch.cat([torch.addmm(lengths, p, self.codes.T, alpha=-2).argmin(1) for p in places.split(rows)])
+        return codes.view(len(latent), *latent.shape[2:])
+
+    def vectors(self, codes: Int[Tensor, "b h w"]) -> Float[Tensor, "b z h w"]:
+        return rearrange(F.embedding(codes, self.codes), "b h w z -> b z h w")
+
+    def forward(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
+        """Every place replaced by its nearest code."""
+        return self.vectors(self.nearest(latent))
+
+    def quantise(self, latent: Float[Tensor, "b z h w"], beta: float) -> Quantised:
+        """For training. `beta` weighs the commitment of the latent to its codes, as the paper of VQ-VAE has it.
+
+        The released quantiser weighs the codes' own term instead, by mistake.
+        """
+        codes, fixed = self.nearest(latent), latent.detach()
+        quantised = self.vectors(codes)
+        commitment = F.mse_loss(latent, quantised.detach())
+        loss = F.mse_loss(quantised, fixed) + beta * commitment
+        straight_through = latent + (quantised.detach() - fixed)
+        return Quantised(straight_through, loss, codes, fixed)
+
+
+def use(counts: Int[Tensor, " size"]) -> tuple[float, float]:
+    """Share of the codes that occurred, and perplexity: how many equally frequent codes would be as hard to guess."""
+    total = int(counts.sum())
+    if not total:
+        return 0.0, 0.0
+    part = counts.double() / total
+    entropy = -torch.special.xlogy(part, part).sum()
+    return float((counts > 0).double().mean()), float(entropy.exp())
+
+
+class Usage:
+    """Which codes occur in training, and new lives for those that no longer do; part of the resume state."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.counts = torch.zeros(size, dtype=torch.int64, device=device)
+        """Occurrences since the last report."""
+        self.idle = torch.zeros(size, dtype=torch.int64, device=device)
+        """Steps since a code last occurred."""
+
+    def add(self, codes: Int[Tensor, "b h w"]) -> None:
+        now = torch.zeros_like(self.counts)
+        now.index_add_(0, codes.flatten(), torch.ones_like(codes).flatten())
+        self.counts += now
+        self.idle = torch.where(now > 0, 0, self.idle + 1)
+
+    def report(self) -> dict[str, float]:
+        """Share and perplexity since the last report, which starts the next."""
+        used, perplexity = use(self.counts)
+        self.counts.zero_()
+        return {"codebook_used": used, "perplexity": perplexity}
+
+    @torch.no_grad()
+    def revive(
+        self, codebooks: Sequence[Codebook], raw: Float[Tensor, "b z h w"], after: int, draw: torch.Generator
+    ) -> None:
+        """Move the codes that were idle for `after` steps onto places of `raw` that `draw` picks, each at most once.
+
+        All `codebooks` get the same: an averaged one would keep the mean of a code's old life and its new one.
+        """
+        places = rearrange(raw, "b z h w -> (b h w) z")
+        size = len(self.idle)
+        order = torch.randperm(len(places), generator=draw, device=raw.device)
+        chosen = places[order.repeat(-(-size // len(places)))[:size]]
+        dead = self.idle >= after
+        for codebook in codebooks:
+            codebook.codes.copy_(torch.where(dead[:, None], chosen, codebook.codes))
+        self.idle = torch.where(dead, 0, self.idle)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, "idle": self.idle}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.counts, self.idle = state["counts"].clone(), state["idle"].clone()
