@@ -19,6 +19,7 @@ def stage(name: str) -> Iterator[Progress]:
         images=Path("data/prepared", config.dataset),
         autoencoder=Path("models/autoencoders", config.autoencoder),
         vocabulary=Path("data/weights", config.vocabulary),
+        clip=Path("data/weights", config.clip),
         out=Path("data/latents", name),
     )
 

@@ -21,6 +21,7 @@ def stage(name: str) -> Iterator[Progress]:
             model=Path("models/diffusion", config.model),
             autoencoder=Path("models/autoencoders", config.autoencoder),
             latents=Path("data/latents", config.latents),
+            weights=Path("data/weights", config.weights),
             out=Path("samples", name),
             resume=resume,
         )

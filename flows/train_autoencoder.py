@@ -20,6 +20,7 @@ def stage(name: str) -> Iterator[Progress]:
             section(params, Run, "run"),
             images=Path("data/prepared", config.root.dataset),
             weights=Path("data/weights", config.root.perceptual),
+            initial=Path("models/autoencoders", config.root.init_from),
             out=Path("models/autoencoders", name),
             resume=resume,
         )

@@ -20,6 +20,7 @@ def stage(name: str) -> Iterator[Progress]:
             section(params, Run, "run"),
             latents=Path("data/latents", config.latents),
             autoencoder=Path("models/autoencoders", config.autoencoder),
+            initial=Path("models/diffusion", config.init_from),
             out=Path("models/diffusion", name),
             resume=resume,
         )

@@ -1,6 +1,6 @@
 """The record that every long computation yields; whoever iterates decides how to show it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -18,3 +18,5 @@ class Progress:
     unit: str = "steps"
     scalars: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, Image.Image] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    """What a person must be told, a line each: a training that goes wrong, a latent space that will not do."""

@@ -1,75 +1,123 @@
-"""Conditioners: what a data set knows about a picture, as tokens or channels for the UNet. One folder a kind.
+"""Conditioners: what a data set knows about a picture, as tokens and channels for the UNet. One folder a kind.
 
 A kind is imported only when a model names it, so that a change to one leaves the models of the others as they are.
 """
 
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from pydantic import SerializeAsAny, field_validator
 from torch import Tensor, nn
 
-from ldm.config import Section
+from ldm.conditioning.part import Part
+from ldm.config import Section, nested
 from ldm.nn.condition import Condition
 
-Kind = Literal["none", "label", "text", "low_resolution"]
+
+class Conditions(Section):
+    """What a model is told: tokens, channels, both or neither. Each part's section has its `kind`."""
+
+    tokens: SerializeAsAny[Section]
+    channels: SerializeAsAny[Section]
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _tokens_of_their_kind(cls, values: Any) -> Section:
+        return nested(values, tokens_module(_kind(values)).Config)
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _channels_of_their_kind(cls, values: Any) -> Section:
+        return nested(values, channels_module(_kind(values)).Config)
+
+
+def _kind(values: Any) -> Any:
+    return values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+
+
+def tokens_module(kind: Any) -> ModuleType:
+    """`Config`, the section of this kind of tokens, and `Module`, which makes them."""
+    match kind:
+        case "none":
+            from ldm.conditioning.tokens import none
+
+            return none
+        case "label":
+            from ldm.conditioning.tokens import label
+
+            return label
+        case "text":
+            from ldm.conditioning.tokens import text
+
+            return text
+    raise ValueError(f"tokens can be of kind none, label, text, not {kind!r}")
+
+
+def channels_module(kind: Any) -> ModuleType:
+    """`Config`, the section of this kind of channels, and `Module`, which makes them."""
+    match kind:
+        case "none":
+            from ldm.conditioning.channels import none
+
+            return none
+        case "low_resolution":
+            from ldm.conditioning.channels import low_resolution
+
+            return low_resolution
+    raise ValueError(f"channels can be of kind none, low_resolution, not {kind!r}")
 
 
 class Conditioner(nn.Module):
-    """A module with the widths that the UNet must expect."""
+    """Both parts of a condition."""
 
-    token_width: int
-    channels: int
+    def __init__(self, tokens: Part, channels: Part, drops: tuple[float, float]) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.channels = channels
+        self.drops = drops
+        """How often the tokens and the channels are dropped in training."""
 
-    def forward(self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"], size: tuple[int, int]) -> Condition:
-        """The condition of each row, or the null condition where it is `dropped`; channels at the latent's `size`."""
-        raise TypeError(f"{type(self).__name__} makes no condition")
+    @property
+    def token_width(self) -> int:
+        return self.tokens.width
 
+    @property
+    def channels_width(self) -> int:
+        return self.channels.width
 
-def config_class(kind: Kind) -> type[Section]:
-    """The section that `conditioner` holds for this kind."""
-    match kind:
-        case "none":
-            from ldm.conditioning.none import Config as NoneConfig
+    def forward(self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"], size: tuple[int, int]) -> Condition:
+        """The condition of each row; null where its tokens (`dropped[:, 0]`) or channels (`dropped[:, 1]`) are dropped.
 
-            return NoneConfig
-        case "label":
-            from ldm.conditioning.label import Config as LabelConfig
-
-            return LabelConfig
-        case "text":
-            from ldm.conditioning.text import Config as TextConfig
-
-            return TextConfig
-        case "low_resolution":
-            from ldm.conditioning.low_resolution import Config as LowResolutionConfig
-
-            return LowResolutionConfig
+        Channels come at the latent's `size`.
+        """
+        tokens, channels = dropped.unbind(1)
+        return Condition(tokens=self.tokens(rows, tokens, size), channels=self.channels(rows, channels, size))
 
 
-def build(kind: Kind, config: Any, info: dict[str, Any]) -> Conditioner:
-    """The conditioner for latents described by `info` (their latents.json); `config` is a `config_class(kind)`.
+def build(config: Conditions, info: dict[str, Any]) -> Conditioner:
+    """The conditioner for latents described by `info` (their latents.json).
 
     Raises ValueError where the latents lack what it needs.
     """
-    match kind:
-        case "none":
-            from ldm.conditioning.none import Unconditional
-
-            return Unconditional()
-        case "label":
-            from ldm.conditioning.label import Label
-
-            return Label(config, info)
-        case "text":
-            from ldm.conditioning.text import Text
-
-            return Text(config, info)
-        case "low_resolution":
-            from ldm.conditioning.low_resolution import LowResolution
-
-            return LowResolution(config, info)
+    tokens, channels = config.tokens, config.channels
+    return Conditioner(
+        tokens_module(_kind(tokens)).Module(tokens, info),
+        channels_module(_kind(channels)).Module(channels, info),
+        (getattr(tokens, "drop", 0.0), getattr(channels, "drop", 0.0)),
+    )
 
 
-def nothing_dropped(batch: int, device: torch.device) -> Bool[Tensor, " b"]:
-    return torch.zeros(batch, dtype=torch.bool, device=device)
+def nothing_dropped(batch: int, device: torch.device) -> Bool[Tensor, "b 2"]:
+    return torch.zeros(batch, 2, dtype=torch.bool, device=device)
+
+
+def null_dropped(conditioner: Conditioner, batch: int, device: torch.device) -> Bool[Tensor, "b 2"]:
+    """What guidance leads away from: those parts dropped whose null condition the model was trained on."""
+    return torch.tensor([drop > 0 for drop in conditioner.drops], device=device).expand(batch, 2)
+
+
+def draw_dropped(conditioner: Conditioner, chance: Float[Tensor, "b 2"]) -> Bool[Tensor, "b 2"]:
+    """What training drops, from uniform numbers in [0, 1)."""
+    return chance < torch.tensor(conditioner.drops, device=chance.device)

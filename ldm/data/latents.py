@@ -20,7 +20,14 @@ DTYPES = {
     "std": torch.float32,
     "pixels": torch.uint8,
     "tokens": torch.int32,
+    "layout": torch.int32,
     "low_resolution": torch.uint8,
+    "label_map": torch.uint8,
+    "mask": torch.uint8,
+    "masked": torch.float32,
+    "grey": torch.float32,
+    "clip_text": torch.float32,
+    "clip_image": torch.float32,
 }
 """The fixed-size columns there can be; beside them every row has id, draw, label (-1: none) and caption."""
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.conditioning import draw_dropped
 from ldm.data.pictures import to_float
 from ldm.diffusion.model import DiffusionModel, target
 from ldm.diffusion.schedule import Schedule
@@ -24,7 +25,6 @@ def diffusion_loss(
     raw: Float[Tensor, "b c h w"],
     rows: dict[str, Tensor],
     *,
-    condition_dropout: float,
     norm: str,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
@@ -33,7 +33,7 @@ def diffusion_loss(
     latent = model.scale(raw)
     step = torch.randint(len(schedule), (batch,), generator=generator, device=device)
     noise = torch.randn(latent.shape, generator=generator, device=device)
-    dropped = torch.rand(batch, generator=generator, device=device) < condition_dropout
+    dropped = draw_dropped(model.conditioner, torch.rand((batch, 2), generator=generator, device=device))
 
     alpha, sigma = schedule.at(step)
     noisy = alpha * latent + sigma * noise  # eq. 4 of arXiv 2006.11239

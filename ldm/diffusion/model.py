@@ -17,6 +17,9 @@ from ldm.files import identity, read_json
 from ldm.nn.condition import Condition
 from ldm.unet.model import UNet
 
+ENCODED = ("masked", "grey")
+"""Conditions that the autoencoder encoded: raw latents, brought to the scale of the latent beside them."""
+
 Denoise = Callable[[Float[Tensor, "b c h w"], Int[Tensor, " b"]], Float[Tensor, "b c h w"]]
 """From a noisy latent and its step, the latent it is expected to come from."""
 
@@ -66,16 +69,18 @@ class DiffusionModel(nn.Module):
                 f"but latent size {self.shape[1]} is not a multiple of {config.unet.factor}"
             )
         self.scale = LatentScale.from_statistics(config.scale, info)
-        self.conditioner = conditioning.build(config.condition, config.conditioner, info)
+        self.conditioner = conditioning.build(config.condition, info)
         self.unet = UNet(
             config.unet,
             latent_channels=self.shape[0],
-            condition_channels=self.conditioner.channels,
+            condition_channels=self.conditioner.channels_width,
             token_width=self.conditioner.token_width,
         )
 
-    def condition(self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"]) -> Condition:
-        return self.conditioner(rows, dropped, self.shape[1:])
+    def condition(self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"]) -> Condition:
+        """Both parts of the condition of `rows`, null where dropped; encoded pictures are scaled like the latent."""
+        encoded = {name: self.scale(rows[name]) for name in ENCODED if name in rows}
+        return self.conditioner(rows | encoded, dropped, self.shape[1:])
 
     def denoiser(self, condition: Condition) -> Denoise:
         """The model under one condition as a function from noisy latent and step to denoised latent."""

@@ -78,7 +78,7 @@ def train(config: Diffusion, run: Run, latents: Path, autoencoder: Path, out: Pa
         draw = generator(t.seed, "train", step, device=device)
         loss = diffusion_loss(
             model, schedule, raw_latent(rows, draw), rows,
-            condition_dropout=config.condition_dropout, norm=t.loss, generator=draw,
+            norm=t.loss, generator=draw,
         )  # fmt: skip
         norm = update(optimiser, loss, t, step)
         ema.update(step)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage
 from ldm.autoencoder.model import load as load_autoencoder
-from ldm.conditioning import nothing_dropped
+from ldm.conditioning import nothing_dropped, null_dropped
 from ldm.config import Run
 from ldm.data.batches import mixed
 from ldm.data.latents import Latents
@@ -108,8 +108,9 @@ def _batch(
     def keyed(*step: int) -> Float[Tensor, "b c h w"]:
         return torch.stack([noise(model.shape, config.seed, i, *step) for i in seeds]).to(device)
 
-    nothing: Bool[Tensor, " b"] = nothing_dropped(config.batch, device)
-    denoise = guided(model.denoiser, model.condition(rows, nothing), model.condition(rows, ~nothing), config.guidance)
+    wanted = model.condition(rows, nothing_dropped(config.batch, device))
+    null = model.condition(rows, null_dropped(model.conditioner, config.batch, device))
+    denoise = guided(model.denoiser, wanted, null, config.guidance)
     schedule = model.schedule.to(device)
     match config.sampler:
         case DDIM(num_steps=num_steps, eta=eta):

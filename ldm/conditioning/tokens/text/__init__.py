@@ -1,6 +1,6 @@
 """Captions through a transformer that is trained jointly with the UNet (paper, section 4.3 and table 17)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +8,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ldm.conditioning import Conditioner
-from ldm.config import Section
+from ldm.conditioning.part import Dropping, Part
 from ldm.nn.blocks import Attention
-from ldm.nn.condition import Condition
 
 
-class Config(Section):
+class Config(Dropping):
+    kind: Literal["text"]
     width: int = Field(ge=8)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
@@ -39,17 +38,16 @@ class Layer(nn.Module):
         return x + self.out(self.dropout(F.gelu(self.into(self.norm2(x)))))
 
 
-class Text(Conditioner):
+class Module(Part):
     """Token ids to as many tokens. As released, padding is not masked; the null condition is the empty caption."""
 
-    channels = 0
     null: Tensor
 
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if not info["null_tokens"]:
-            raise ValueError("condition: text needs a data set with captions, and this one has none")
-        self.token_width = config.width
+            raise ValueError("condition.tokens: text needs a data set with captions, and this one has none")
+        self.width = config.width
         self.embedding = nn.Embedding(info["vocabulary_size"], config.width)
         self.position = nn.Embedding(len(info["null_tokens"]), config.width)
         # Words keep unit variance: at the release's .02 the first outputs of the layers drown which word it was, and a
@@ -59,9 +57,11 @@ class Text(Conditioner):
         self.norm = nn.LayerNorm(config.width)
         self.register_buffer("null", torch.tensor(info["null_tokens"]), persistent=False)
 
-    def forward(self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"], size: tuple[int, int]) -> Condition:
+    def forward(
+        self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"], size: tuple[int, int]
+    ) -> Float[Tensor, "b n width"]:
         tokens = torch.where(dropped[:, None], self.null, rows["tokens"].long())
         x = self.embedding(tokens) + self.position.weight
         for layer in self.layers:
             x = layer(x)
-        return Condition(tokens=self.norm(x))
+        return self.norm(x)

@@ -1,0 +1,1 @@
+"""Conditions that are concatenated to the noisy latent, one folder a kind."""

@@ -1,0 +1,1 @@
+"""Conditions that the UNet attends to, one folder a kind."""
