@@ -120,6 +120,7 @@ class Display:
         self._latest: Progress | None = None
         self._figures: dict[str, str] = {}
         self._pictures: dict[str, tuple[Image.Image, str]] = {}
+        self._notes: list[str] = []
         self._artifacts: dict[str, tuple[UUID, Any]] = {}
         self._stop, self._news, self._lock = threading.Event(), threading.Event(), threading.Lock()
         # In this context, which holds the settings: for a thread without, Prefect would start another server.
@@ -145,6 +146,7 @@ class Display:
             self._latest = progress
             self._history.add(progress)
             self.summary = f"{progress.done} of {progress.total} {progress.unit}"
+            self._notes += progress.notes
             for name, picture in progress.pictures.items():
                 self._pictures[name] = picture, self.summary
             self._figures[progress.unit] = f"{progress.done} of {progress.total}"
@@ -171,8 +173,11 @@ class Display:
             if progress is None:
                 return
             table, chart = self._table(), self._history.chart()
+            notes = "\n".join(f"- {note}" for note in self._notes)
         percent = 100.0 * progress.done / max(1, progress.total)
         self._put(client, "progress", "progress", percent)
+        if notes:
+            self._put(client, "notes", "markdown", notes)
         self._put(client, "figures", "markdown", f"{table}\n\n![scalars]({data_url(chart)})" if chart else table)
         for name, (picture, when) in pictures.items():
             self._put(client, name, "markdown", f"after {when}\n\n![{name}]({data_url(enlarged(picture))})")

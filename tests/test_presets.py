@@ -9,9 +9,9 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
 from flows.override import TABLES
-from ldm.autoencoder.config import KL
+from ldm.autoencoder.config import Identity
 from ldm.config import Run, Section, load, section
-from ldm.sampling.config import DDIM
+from ldm.sampling.config import DDPM
 from ldm.sources.config import Drawn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,11 +41,16 @@ class Params:
     def size(self, latents: str) -> int:
         """Pixels a side of a latent."""
         row = self["latents"][latents]
-        return self["datasets"][row.dataset].size // self.factor(row.autoencoder)
+        return self.pixels(latents) // self.factor(row.autoencoder)
+
+    def pixels(self, latents: str) -> int:
+        """Pixels a side of a picture that is encoded."""
+        row = self["latents"][latents]
+        return row.crop or self["datasets"][row.dataset].size
 
     def factor(self, autoencoder: str) -> int:
         row = self["autoencoders"][autoencoder].root
-        return row.model.factor if isinstance(row, KL) else 1
+        return 1 if isinstance(row, Identity) else row.model.factor
 
     def splits(self, dataset: str) -> set[str]:
         """The splits that a data set surely has."""
@@ -68,12 +73,15 @@ def test_every_row_is_valid_and_no_table_is_unknown(params):
 
 def test_sizes_fit_their_factors(params):
     for row in params["autoencoders"].values():
-        if isinstance(row.root, KL):
-            assert params["datasets"][row.root.dataset].size % row.root.model.factor == 0
-    for row in params["latents"].values():
-        size = params["datasets"][row.dataset].size
+        if not isinstance(row.root, Identity):
+            size = params["datasets"][row.root.dataset].size
+            assert (row.root.train.crop or size) % row.root.model.factor == 0
+            assert (row.root.train.crop or size) <= size
+    for name, row in params["latents"].items():
+        size = params.pixels(name)
+        assert size <= params["datasets"][row.dataset].size
         assert size % params.factor(row.autoencoder) == 0
-        assert size % row.low_resolution == 0
+        assert row.low_resolution is None or size % row.low_resolution.factor == 0
     for row in params["diffusion"].values():
         assert params.size(row.latents) % row.unet.factor == 0
 
@@ -85,26 +93,43 @@ def test_a_model_uses_the_autoencoder_of_its_latents(params):
         model = params["diffusion"][row.model]
         assert row.autoencoder == model.autoencoder
         assert params.size(row.latents) == params.size(model.latents)
+        assert row.snapshot is None or row.snapshot in model.train.snapshots
 
 
-def test_a_model_has_the_condition_that_it_names(params):
+NEEDS = {
+    "text": {"drawn", "captions", "coco", "parquet", "webdataset"},
+    "clip_text": {"drawn", "captions", "coco", "parquet", "webdataset"},
+    "label": {"drawn", "class_folders", "parquet", "webdataset"},
+    "layout": {"drawn", "boxes", "coco", "open_images"},
+    "label_map": {"drawn", "label_maps", "coco"},
+}
+"""The sources that can have what a condition is made of; the others are made of the picture alone."""
+
+CACHED = {
+    "layout": "layout",
+    "low_resolution": "low_resolution",
+    "label_map": "label_map",
+    "mask": "mask",
+    "grey": "grey",
+}
+"""The key of a latents row that keeps what a condition reads."""
+
+
+def test_a_model_has_the_conditions_that_it_names(params):
     for row in params["diffusion"].values():
         latents = params["latents"][row.latents]
         source = params["datasets"][latents.dataset].source
-        match row.condition:
-            case "text":
-                assert source.kind in ("drawn", "captions")
-            case "label":
-                assert source.kind == "class_folders" or (source.kind == "drawn" and source.objects == 1)
-            case "low_resolution":
-                assert latents.low_resolution > 1
+        for part in (row.condition.tokens, row.condition.channels):
+            assert source.kind in NEEDS.get(part.kind, {source.kind})
+            assert part.kind not in CACHED or getattr(latents, CACHED[part.kind]), f"latents keep no {part.kind}"
         if any(s.guidance != 1 and params["diffusion"][s.model] is row for s in params["samples"].values()):
-            assert row.condition_dropout > 0, "guidance needs a model trained on the null condition too"
+            drops = [getattr(part, "drop", 0) for part in (row.condition.tokens, row.condition.channels)]
+            assert max(drops) > 0, "guidance needs a model trained on the null condition too"
 
 
 def test_a_sampler_takes_no_more_steps_than_the_schedule_has(params):
     for row in params["samples"].values():
-        if isinstance(row.sampler, DDIM):
+        if not isinstance(row.sampler, DDPM):
             assert row.sampler.num_steps <= params["diffusion"][row.model].schedule.steps
 
 
@@ -129,7 +154,7 @@ def test_figures_compare_like_with_like(params):
         if "caption_colour" in row.figures:
             assert isinstance(params["datasets"][dataset].source, Drawn)
         if "paired" in row.figures:
-            assert params["diffusion"][samples.model].condition == "low_resolution"
+            assert params["diffusion"][samples.model].condition.channels.kind in ("low_resolution", "mask", "grey")
 
 
 def test_a_study_compares_samples_of_the_same_originals(params):
@@ -142,7 +167,8 @@ def test_a_study_compares_samples_of_the_same_originals(params):
 
 def test_weights_and_pictures_that_are_named_none_are_in_the_project():
     assert (ROOT / "data/raw/none").is_dir()
-    assert (ROOT / "data/weights/none").is_dir()
+    for folder in ("data/weights", "models/autoencoders", "models/diffusion"):
+        assert (ROOT / folder / "none").is_dir()
 
 
 def test_dvc_makes_a_stage_of_every_row_and_every_name_points_to_another_stage(params, tmp_path):
@@ -153,6 +179,7 @@ def test_dvc_makes_a_stage_of_every_row_and_every_name_points_to_another_stage(p
     made = {str(out) for stage in stages.values() for out in stage.outs}
     for name in stages.keys() - {"report"}:  # which reads whole folders of them
         deps = stages[name].deps
-        assert {str(dep) for dep in deps if str(dep).startswith(MADE)} <= made, f"{name} reads what no stage makes"
+        read = {str(dep) for dep in deps if str(dep).startswith(MADE) and not str(dep).endswith("/none")}
+        assert read <= made, f"{name} reads what no stage makes"
     for dep in (dep for stage in stages.values() for dep in stage.deps if isinstance(dep, ParamsDependency)):
         assert set(dep.read_params()) == set(dep.params)

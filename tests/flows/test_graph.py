@@ -27,8 +27,13 @@ SHOWS = {
 PINS = "constraints-numeric.txt"
 WRITES = {"out", "public", "key"}
 """Arguments of a stage's function that name what it writes; its other paths are what it reads."""
-CONDITIONER = {"ldm/conditioning/__init__.py", "ldm/conditioning/${item.condition}"}
-"""What training depends on in the place of the whole room: a model names its one condition."""
+SORTS = ("tokens", "channels")
+CONDITIONER = {"ldm/conditioning/__init__.py", "ldm/conditioning/part.py"} | {
+    f"ldm/conditioning/{sort}/{which}"
+    for sort in SORTS
+    for which in ("__init__.py", f"${{item.condition.{sort}.kind}}")
+}
+"""What training depends on in the place of the whole room: a model names its own kinds of condition."""
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +92,20 @@ def test_what_only_shows_a_stage_computes_nothing(graph):
 
 def test_a_model_loads_the_code_of_its_own_condition_only(graph):
     """So that a change to one kind of condition leaves the models of the others as they are."""
-    kinds = {folder.parent.name for folder in (ROOT / "ldm/conditioning").glob("*/__init__.py")}
     room = ast.parse((ROOT / "ldm/conditioning/__init__.py").read_text())
     chosen = {
-        (case.pattern.value.value, node.module)
-        for case in ast.walk(room) if isinstance(case, ast.match_case)
+        (case.pattern.value.value, f"{node.module}.{node.names[0].name}")
+        for case in ast.walk(room) if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchValue)
         for node in ast.walk(case) if isinstance(node, ast.ImportFrom)
     }  # fmt: skip
-    assert chosen == {(kind, f"ldm.conditioning.{kind}") for kind in kinds}
-    loaded_always = [node.module for node in room.body if isinstance(node, ast.ImportFrom)]
-    assert not [module for module in loaded_always if module.startswith("ldm.conditioning")]
-    modules = {f"ldm.conditioning.{kind}" for kind in kinds}
+    kinds = {
+        (folder.parent.name, f"ldm.conditioning.{sort}.{folder.parent.name}")
+        for sort in SORTS for folder in (ROOT / "ldm/conditioning" / sort).glob("*/__init__.py")
+    }  # fmt: skip
+    assert chosen == kinds
+    loaded_always = {node.module for node in room.body if isinstance(node, ast.ImportFrom)}
+    assert {module for module in loaded_always if module.startswith("ldm.conditioning")} == {"ldm.conditioning.part"}
+    modules = {module for _, module in kinds}
     for module in modules:
         assert not graph.find_modules_directly_imported_by(module) & (modules - {module})
     others = graph.find_modules_that_directly_import
