@@ -28,7 +28,11 @@ def zeroed(module: nn.Module) -> nn.Module:
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv, twice; the time embedding, where there is one, is added between."""
+    """norm, SiLU, conv, twice; the time embedding, where there is one, comes between.
+
+    It is added before the second norm or, with `scale_shift`, scales and shifts what that norm gives. `resize`, a layer
+    without weights, changes the size of both branches before the first convolution.
+    """
 
     def __init__(
         self,
@@ -36,14 +40,18 @@ class ResBlock(nn.Module):
         out: int,
         *,
         time_width: int = 0,
+        scale_shift: bool = False,
+        resize: nn.Module | None = None,
         dropout: float = 0.0,
         eps: float = 1e-5,
         zero: bool = False,
     ) -> None:
         super().__init__()
+        self.scale_shift = scale_shift
         self.norm1 = group_norm(channels, eps)
+        self.resize = resize or nn.Identity()
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
-        self.time = nn.Linear(time_width, out) if time_width else None
+        self.time = nn.Linear(time_width, 2 * out if scale_shift else out) if time_width else None
         self.norm2 = group_norm(out, eps)
         self.dropout = nn.Dropout(dropout)
         conv2 = nn.Conv2d(out, out, 3, padding=1)
@@ -52,11 +60,16 @@ class ResBlock(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b width"] | None = None
-    ) -> Float[Tensor, "b out h w"]:
-        h = self.conv1(F.silu(self.norm1(x)))
-        if self.time is not None and time is not None:
-            h = h + self.time(F.silu(time))[:, :, None, None]
-        return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+    ) -> Float[Tensor, "b out h2 w2"]:
+        h = self.conv1(self.resize(F.silu(self.norm1(x))))
+        if self.time is None or time is None:
+            h = self.norm2(h)
+        elif self.scale_shift:
+            scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + self.time(F.silu(time))[:, :, None, None])
+        return self.skip(self.resize(x)) + self.conv2(self.dropout(F.silu(h)))
 
 
 class SelfAttention2d(nn.Module):
@@ -105,29 +118,26 @@ class Attention(nn.Module):
 class GatedFeedForward(nn.Module):
     """A GELU-gated layer of four times the width (GEGLU, arXiv 2002.05202)."""
 
-    def __init__(self, width: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.into = nn.Linear(width, 8 * width)
-        self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
         value, gate = self.into(x).chunk(2, dim=-1)
-        return self.out(self.dropout(value * F.gelu(gate)))
+        return self.out(value * F.gelu(gate))
 
 
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention to the condition's tokens, feed-forward; each after a norm, each residual."""
 
-    def __init__(self, width: int, *, heads: int, context_width: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, *, heads: int, context_width: int) -> None:
         super().__init__()
         head_width = width // heads
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = Attention(width, heads=heads, head_width=head_width, dropout=dropout)
-        self.cross_attention = Attention(
-            width, heads=heads, head_width=head_width, context_width=context_width, dropout=dropout
-        )
-        self.feed_forward = GatedFeedForward(width, dropout=dropout)
+        self.self_attention = Attention(width, heads=heads, head_width=head_width)
+        self.cross_attention = Attention(width, heads=heads, head_width=head_width, context_width=context_width)
+        self.feed_forward = GatedFeedForward(width)
 
     def forward(
         self, x: Float[Tensor, "b n width"], tokens: Float[Tensor, "b m context"]
@@ -140,12 +150,12 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the places of a feature map that attend to the condition's tokens (paper, appendix E)."""
 
-    def __init__(self, channels: int, *, heads: int, depth: int, context_width: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, *, heads: int, depth: int, context_width: int) -> None:
         super().__init__()
         self.norm = group_norm(channels, eps=1e-6)
         self.into = nn.Conv2d(channels, channels, 1)
         self.blocks = nn.ModuleList(
-            TransformerBlock(channels, heads=heads, context_width=context_width, dropout=dropout) for _ in range(depth)
+            TransformerBlock(channels, heads=heads, context_width=context_width) for _ in range(depth)
         )
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ldm.nn.blocks import (
     Downsample,
@@ -19,21 +20,21 @@ from ldm.nn.condition import Condition
 from ldm.unet import config as c
 
 
-class Level(nn.Module):
-    """A residual block and, at some levels, attention."""
-
-    def __init__(self, res: ResBlock, attention: nn.Module | None) -> None:
-        super().__init__()
-        self.res = res
-        self.attention = attention
+class Block(nn.ModuleList):
+    """Layers one after the other, each given what it takes: blocks and layers are numbered as in released models."""
 
     def forward(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b width"], tokens: Float[Tensor, "b n k"] | None
-    ) -> Float[Tensor, "b out h w"]:
-        x = self.res(x, time)
-        if self.attention is None:
-            return x
-        return self.attention(x) if tokens is None else self.attention(x, tokens)
+    ) -> Float[Tensor, "b out h2 w2"]:
+        for layer in self:
+            match layer:
+                case ResBlock():
+                    x = layer(x, time)
+                case SpatialTransformer():
+                    x = layer(x, tokens)
+                case _:
+                    x = layer(x)
+        return x
 
 
 class UNet(nn.Module):
@@ -50,18 +51,34 @@ class UNet(nn.Module):
         widths = [int(width) for width in config.widths]
         first, time_width = config.channels, 4 * config.channels
 
-        def res(channels: int, out: int) -> ResBlock:
-            return ResBlock(channels, out, time_width=time_width, dropout=config.dropout, zero=True)
+        def res(channels: int, out: int, resize: nn.Module | None = None) -> ResBlock:
+            return ResBlock(
+                channels,
+                out,
+                time_width=time_width,
+                scale_shift=config.scale_shift_norm,
+                resize=resize,
+                dropout=config.dropout,
+                zero=True,
+            )
 
         def attention(channels: int) -> nn.Module:
+            heads = config.heads_of(channels)
             if token_width:
                 return SpatialTransformer(
-                    channels, heads=config.heads, depth=config.transformer_depth, context_width=token_width
+                    channels, heads=heads, depth=config.transformer_depth, context_width=token_width
                 )
-            return SelfAttention2d(channels, heads=config.heads, zero=True)
+            return SelfAttention2d(channels, heads=heads, zero=True)
 
-        def level(channels: int, out: int, factor: int) -> Level:
-            return Level(res(channels, out), attention(out) if factor in config.attention_factors else None)
+        def level(channels: int, out: int, factor: int) -> list[nn.Module]:
+            return [res(channels, out), *([attention(out)] if factor in config.attention_factors else [])]
+
+        def half(channels: int) -> nn.Module:
+            return res(channels, channels, nn.AvgPool2d(2)) if config.residual_updown else Downsample(channels)
+
+        def double(channels: int) -> nn.Module:
+            nearest = nn.Upsample(scale_factor=2.0, mode="nearest")
+            return res(channels, channels, nearest) if config.residual_updown else Upsample(channels)
 
         self.time = nn.Sequential(nn.Linear(config.channels, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
         self.conv_in = nn.Conv2d(latent_channels + condition_channels, first, 3, padding=1)
@@ -69,22 +86,19 @@ class UNet(nn.Module):
         skips, channels = [first], first
         for i, width in enumerate(widths):
             for _ in range(config.num_res_blocks):
-                self.down.append(level(channels, width, 2**i))
+                self.down.append(Block(level(channels, width, 2**i)))
                 channels = width
                 skips.append(channels)
             if i < len(widths) - 1:
-                self.down.append(Downsample(channels))
+                self.down.append(Block([half(channels)]))
                 skips.append(channels)
-        self.middle = nn.ModuleList(
-            [Level(res(channels, channels), attention(channels)), Level(res(channels, channels), None)]
-        )
+        self.middle = Block([res(channels, channels), attention(channels), res(channels, channels)])
         self.up = nn.ModuleList()
         for i, width in reversed(list(enumerate(widths))):
-            for _ in range(config.num_res_blocks + 1):
-                self.up.append(level(channels + skips.pop(), width, 2**i))
+            for last in [False] * config.num_res_blocks + [True]:
+                layers = level(channels + skips.pop(), width, 2**i)
                 channels = width
-            if i > 0:
-                self.up.append(Upsample(channels))
+                self.up.append(Block([*layers, double(channels)] if last and i > 0 else layers))
         self.norm_out = group_norm(channels)
         self.conv_out = zeroed(nn.Conv2d(channels, latent_channels, 3, padding=1))
 
@@ -92,18 +106,19 @@ class UNet(nn.Module):
         self, noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], condition: Condition | None = None
     ) -> Float[Tensor, "b c h w"]:
         condition = condition or Condition()
-        time = self.time(sinusoid(step, self.config.channels))
+        time, tokens = self.time(sinusoid(step, self.config.channels)), condition.tokens
         x = self.conv_in(noisy if condition.channels is None else torch.cat([noisy, condition.channels], dim=1))
         skips = [x]
         for block in self.down:
-            x = block(x) if isinstance(block, Downsample) else block(x, time, condition.tokens)
+            x = self._run(block, x, time, tokens)
             skips.append(x)
-        for block in self.middle:
-            x = block(x, time, condition.tokens)
+        x = self._run(self.middle, x, time, tokens)
         for block in self.up:
-            x = (
-                block(x)
-                if isinstance(block, Upsample)
-                else block(torch.cat([x, skips.pop()], 1), time, condition.tokens)
-            )
+            x = self._run(block, torch.cat([x, skips.pop()], dim=1), time, tokens)
         return self.conv_out(F.silu(self.norm_out(x)))
+
+    def _run(self, block: nn.Module, x: Tensor, time: Tensor, tokens: Tensor | None) -> Tensor:
+        if self.config.checkpointing and torch.is_grad_enabled():
+            # The generators' states are kept too: dropout falls on the same places the second time.
+            return checkpoint(block, x, time, tokens, use_reentrant=False)
+        return block(x, time, tokens)

@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ldm.nn.blocks import Attention, Downsample, ResBlock, SelfAttention2d, group_norm, sinusoid
 
@@ -34,6 +36,47 @@ def test_a_zeroed_branch_starts_as_the_identity():
     block = ResBlock(4, 4, zero=True)
     x = torch.randn(1, 4, 3, 3)
     assert torch.equal(block(x), x)
+
+
+def test_a_scale_and_shift_of_zero_leave_the_norm_as_it_is():
+    torch.manual_seed(0)
+    block = ResBlock(8, 12, time_width=5, scale_shift=True)
+    nn.init.zeros_(block.time.weight)
+    nn.init.zeros_(block.time.bias)
+    plain = ResBlock(8, 12)
+    plain.load_state_dict({k: v for k, v in block.state_dict().items() if not k.startswith("time.")})
+    x, time = torch.randn(2, 8, 6, 6), torch.randn(2, 5)
+    assert torch.equal(block(x, time), plain(x))
+
+
+def test_scale_is_the_first_half_of_the_embedding_and_shift_the_second():
+    torch.manual_seed(0)
+    block = ResBlock(8, 8, time_width=5, scale_shift=True)
+    x, time = torch.randn(2, 8, 6, 6), torch.randn(2, 5)
+    both = block.time(F.silu(time))[:, :, None, None]
+    h = block.norm2(block.conv1(F.silu(block.norm1(x)))) * (1 + both[:, :8]) + both[:, 8:]
+    torch.testing.assert_close(block(x, time), x + block.conv2(F.silu(h)))
+
+
+@pytest.mark.parametrize(
+    ("resize", "shape"),
+    [(nn.AvgPool2d(2), (2, 12, 3, 2)), (nn.Upsample(scale_factor=2.0, mode="nearest"), (2, 12, 12, 8))],
+)
+def test_a_residual_block_resizes_both_its_branches_before_it_convolves(resize, shape):
+    torch.manual_seed(0)
+    block = ResBlock(8, 12, resize=resize)
+    x = torch.randn(2, 8, 6, 4)
+    h = F.silu(block.norm2(block.conv1(resize(F.silu(block.norm1(x))))))
+    torch.testing.assert_close(block(x), block.skip(resize(x)) + block.conv2(h))
+    assert block(x).shape == shape
+
+
+def test_resizing_blocks_that_start_as_zero_pool_and_repeat():
+    x = torch.randn(1, 4, 4, 4)
+    half = ResBlock(4, 4, resize=nn.AvgPool2d(2), zero=True)
+    double = ResBlock(4, 4, resize=nn.Upsample(scale_factor=2.0, mode="nearest"), zero=True)
+    torch.testing.assert_close(half(x), x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)))
+    assert torch.equal(double(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_first_stages_pad_right_and_bottom_only():
