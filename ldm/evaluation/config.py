@@ -56,8 +56,8 @@ class SampleEvaluation(Section):
     perceptual: str
     """A folder of data/weights with a perceptual trunk, or none: published LPIPS heads on an untrained one."""
     figures: list[Figure] = Field(min_length=1)
-    """fidelity: distances to the reference. paired: to each sample's original, beside bicubic enlargement of the
-    low-resolution image. caption_colour: whether the captioned colours were painted (drawn scenes)."""
+    """fidelity: distances to the reference. paired: to each sample's original, beside bicubic enlargement where
+    there is a low-resolution image. caption_colour: whether the captioned colours were painted (drawn scenes)."""
     batch: int = Field(ge=1)
     """Pictures a step, the last one filled up."""
 

@@ -48,6 +48,16 @@ def enlarge(low: UInt8[Tensor, "3 h w"], like: UInt8[Tensor, "3 H W"]) -> UInt8[
     return resize(low, like.shape[-2], like.shape[-1])
 
 
+def central(pixels: UInt8[Tensor, "3 H W"], height: int, width: int) -> UInt8[Tensor, "3 height width"]:
+    """The middle of `pixels`: what latents of a smaller `crop` hold of an original that is measured."""
+    top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+    if min(top, left) < 0:
+        raise ValueError(
+            f"a sample of {width} x {height} pixels is larger than its original; leave paired out of its figures"
+        )
+    return pixels[:, top : top + height, left : left + width]
+
+
 class PerceptualDistance:
     """A perceptual distance of uint8 pictures with its honest key: `lpips` belongs to the published trunks alone.
 

@@ -16,7 +16,7 @@ from ldm.data.shards import Images
 from ldm.evaluation.colour import CaptionColourFigure
 from ldm.evaluation.config import SampleEvaluation
 from ldm.evaluation.features import Extractor, extractor
-from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, psnr, ssim
+from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, psnr, ssim
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
@@ -57,7 +57,10 @@ class Fidelity:
 
 
 class Paired:
-    """Each sample against its original, and under `bicubic_` the enlarged low-resolution image against it too."""
+    """Each sample against its original, and where there is one, the enlarged low-resolution image under `bicubic_`.
+
+    Samples of a smaller size were made from the original's central square.
+    """
 
     def __init__(self, images: Path, split: str, perceptual: PerceptualDistance) -> None:
         self._images, self._perceptual = Images(images, split), perceptual
@@ -65,13 +68,12 @@ class Paired:
         self._values: dict[str, list[float]] = {}
 
     def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
-        originals = torch.stack([self._original(row) for row in rows])
-        low = [row["low_resolution"] for row in rows]
-        if None in low:
-            raise ValueError("paired figures need samples with a low-resolution image; leave paired out of figures")
-        bicubic = torch.stack([enlarge(decode(image["bytes"]), like=originals[0]) for image in low])
+        originals = torch.stack([central(self._original(row), *pixels.shape[2:]) for row in rows])
         self._measure("", pixels[: len(rows)], originals, batch=len(pixels))
-        self._measure("bicubic_", bicubic, originals, batch=len(pixels))
+        low = [row["low_resolution"] for row in rows]
+        if None not in low:
+            bicubic = torch.stack([enlarge(decode(image["bytes"]), like=originals[0]) for image in low])
+            self._measure("bicubic_", bicubic, originals, batch=len(pixels))
 
     def _original(self, row: Row) -> UInt8[Tensor, "3 h w"]:
         if row["id"] not in self._index:
@@ -110,6 +112,8 @@ def evaluate(
     identity(samples)
     sampling = read_json(samples / "sampling.json")
     split = sampling["split"]
+    if "paired" in config.figures and sampling["condition"]["channels"] == "none":
+        raise ValueError(f"{samples}: paired figures need samples made from a picture; leave paired out of figures")
     choose: dict[str, Callable[[], Figure]] = {
         "fidelity": lambda: Fidelity(reference, extractor(features, device), device),
         "paired": lambda: Paired(images, split, PerceptualDistance(perceptual, device)),

@@ -35,12 +35,16 @@ AUTOENCODER_ROWS = {
 DIFFUSION_ROWS = {
     "autoencoder": "First stage",
     "latents": "Latents",
-    "condition": "Condition",
-    "condition_dropout": "Condition dropout",
+    "init_from": "Starts from",
+    "condition.tokens.kind": "Tokens",
+    "condition.tokens.drop": "Tokens dropped",
+    "condition.channels.kind": "Channels",
+    "condition.channels.drop": "Channels dropped",
     "objective": "Objective",
     "unet.channels": "UNet channels",
     "unet.channel_mult": "Channel multipliers",
     "unet.attention_factors": "Attention at factors",
+    "schedule.kind": "Schedule",
     "schedule.steps": "Noise levels",
     "schedule.beta_start": "First beta",
     "schedule.beta_end": "Last beta",
@@ -112,7 +116,7 @@ def _page(shown: dict[str, Any], curves: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, quoted=lambda text: quote(text, safe=""))
+    environment.filters.update(plain=plain, kinds=sections.kinds, quoted=lambda text: quote(text, safe=""))
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     plots = {name: embed(content, f"plots/{name}.png", "") for name, content in curves.items()}
     return environment.get_template("page.html.j2").render(**shown, style=style, plots=plots)

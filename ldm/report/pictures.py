@@ -82,32 +82,43 @@ def sample_gallery(samples: Samples, prepared: Prepared | None) -> list[Captione
 
 
 def comparison(group: Sequence[Samples], prepared: Prepared) -> Strip:
-    """Low-resolution image, bicubic, each model of the `group` and the original, for the first ids that all have."""
+    """What the models were shown, each model of the `group` and the original, for the first ids that all have.
+
+    A low-resolution image is also shown enlarged by bicubic interpolation.
+    """
     split = group[0].section.text("split")
     ids = _common_ids(group)
     originals = rows_by_id(prepared.shards(split), ["image"], ids)
-    by_model = [rows_by_id(s.shards(), ["image", "low_resolution"], ids) for s in group]
+    by_model = [rows_by_id(s.shards(), ["image", "shown", "low_resolution"], ids) for s in group]
+    enlarged = all(row["low_resolution"] for row in by_model[0].values())
     rows, width = [], 0
     for id_ in ids:
         original = _picture(originals[id_], "image", f"data/prepared/{prepared.name}", f"The original {id_}")
-        low = _picture(by_model[0][id_], "low_resolution", f"samples/{group[0].name}", f"{id_} at low resolution")
-        enlarged = _bicubic(by_model[0][id_]["low_resolution"]["bytes"], original, id_)
+        first = by_model[0][id_]
+        shown = [_picture(first, "shown", f"samples/{group[0].name}", f"What the models were shown of {id_}")]
+        if enlarged:
+            shown.append(_bicubic(first["low_resolution"]["bytes"], original, id_))
         models = [
             _picture(of_model[id_], "image", f"samples/{samples.name}", f"{id_} by {samples.name}")
             for samples, of_model in zip(group, by_model, strict=True)
         ]
-        rows.append((low, enlarged, *models, original))
+        rows.append((*shown, *models, original))
         width = max(width, original.width)
-    heads = ("low resolution", "bicubic", *(s.name for s in group), "original")
+    given = ("low resolution", "bicubic") if enlarged else ("given",)
+    heads = (*given, *(s.name for s in group), "original")
     return Strip(heads=heads, rows=tuple(rows), cell=_cell(width), split=split)
 
 
 def comparison_groups(results: Results, members: Sequence[Samples]) -> list[tuple[Prepared, list[Samples]]]:
-    """Samples that enlarge the same pictures by the same factor stand side by side."""
-    groups: dict[tuple[str, str, int], list[Samples]] = {}
+    """Samples made from the same pictures, shown in the same way, stand side by side; of those shown any."""
+    groups: dict[tuple[str, str, str], list[Samples]] = {}
     for samples in members:
+        model = results.params.table("diffusion").table(samples.section.text("model"))
+        kind = model.table("condition").table("channels").text("kind")
+        if kind == "none":
+            continue
         latents = results.params.table("latents").table(samples.section.text("latents"))
-        key = (latents.text("dataset"), samples.section.text("split"), latents.count("low_resolution"))
+        key = (latents.text("dataset"), samples.section.text("split"), f"{kind} {latents.values_.get(kind)}")
         groups.setdefault(key, []).append(samples)
     return [(results.datasets[key[0]], group) for key, group in groups.items() if key[0] in results.datasets]
 

@@ -18,6 +18,10 @@ TITLES = {
     "low_resolution": "Super-resolution",
     "layout": "Layout to image",
     "label_map": "Label map to image",
+    "mask": "Inpainting",
+    "grey": "Colourisation",
+    "clip_text": "Text to image (CLIP)",
+    "clip_image": "Image variations (CLIP)",
 }
 
 SPLITS = ("train", "validation", "test", "held_out")
@@ -96,12 +100,12 @@ def tasks(results: Results) -> list[TaskView]:
 
 
 def _task(condition: str, members: Sequence[Samples], results: Results) -> TaskView:
-    groups = pictures.comparison_groups(results, members) if condition == "low_resolution" else []
+    groups = pictures.comparison_groups(results, members)
     names = {samples.name for samples in members}
     measured = [m for m in results.metrics.values() if m.section.text("samples") in names]
     return TaskView(
         condition=condition,
-        title=TITLES.get(condition, condition.replace("_", " ").capitalize()),
+        title=" + ".join(TITLES[kind] for kind in condition.split("+")),
         samples=[_samples(s, results, gallery=not groups) for s in members],
         strips=[pictures.comparison(group, prepared) for prepared, group in groups],
         table=figures.table(measured) if measured else None,
@@ -120,7 +124,13 @@ def _samples(samples: Samples, results: Results, *, gallery: bool) -> SamplesVie
 
 
 def condition_of(results: Results, samples: Samples) -> str:
-    return results.params.table("diffusion").table(samples.section.text("model")).text("condition")
+    return kinds(results.params.table("diffusion").table(samples.section.text("model")))
+
+
+def kinds(model: Record) -> str:
+    """Of the tokens and channels that a row of `diffusion` is told: text, mask or text+mask; none where neither."""
+    parts = [model.table("condition").table(part).text("kind") for part in ("tokens", "channels")]
+    return "+".join(kind for kind in parts if kind != "none") or "none"
 
 
 def autoencoder_table(results: Results) -> Table | None:

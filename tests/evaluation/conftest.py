@@ -78,6 +78,7 @@ def _write_samples(
     split: str = "test",
     captions: Sequence[str] | None = None,
     low: Sequence[Tensor] | None = None,
+    channels: str = "low_resolution",
     shard: int = 1000,
 ) -> Path:
     folder.mkdir()
@@ -98,8 +99,10 @@ def _write_samples(
     for number, start in enumerate(range(0, len(rows), shard)):
         table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)
         pq.write_table(table, folder / f"samples-{number:05d}.parquet")
+    condition = {"tokens": "none", "channels": channels}
     write_json(
-        folder / "sampling.json", {"sampler": "ddim", "num_steps": 20, "eta": 0.0, "guidance": 1.0, "split": split}
+        folder / "sampling.json",
+        {"sampler": "ddim", "num_steps": 20, "eta": 0.0, "guidance": 1.0, "split": split, "condition": condition},
     )
     write_manifest(folder)
     return folder

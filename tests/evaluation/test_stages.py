@@ -102,7 +102,7 @@ def test_how_samples_are_split_into_files_changes_nothing(run, sampled, scenes, 
 @pytest.mark.parametrize(
     ("figures", "given", "message"),
     [
-        (["paired"], {}, "need samples with a low-resolution image"),
+        (["paired"], {"channels": "none"}, "need samples made from a picture"),
         (["caption_colour"], {}, "has no caption"),
         (["paired"], {"ids": "other"}, "there is no such picture in the split"),
         (["fidelity"], {"split": "test", "count": 3}, "figures need at least 8"),
@@ -115,7 +115,9 @@ def test_samples_that_a_figure_cannot_use_are_refused_in_one_line(
     ids, pictures, _ = originals
     count = given.get("count", len(ids))
     ids = [given.get("ids", id) for id in ids][:count]
-    samples = sampled(tmp_path / "s", ids, pictures[:count], split=given.get("split", "test"))
+    samples = sampled(
+        tmp_path / "s", ids, pictures[:count], split=given.get("split", "test"), channels=given.get("channels", "mask")
+    )
     with pytest.raises(ValueError, match=message) as caught:
         measure(section(*figures), run, samples, scenes, real, none, tmp_path / "m.json")
     assert "\n" not in str(caught.value)
@@ -136,7 +138,7 @@ def test_a_reference_of_other_features_is_refused(run, sampled, scenes, none, re
 def test_the_identity_autoencoder_is_perfect(run, scenes, none, real, tmp_path):
     folder = tmp_path / "pixels"
     folder.mkdir()
-    write_json(folder / "config.json", {"kind": "identity", "dataset": "scenes", "perceptual": "none"})
+    write_json(folder / "config.json", {"kind": "identity", "dataset": "scenes", "perceptual": "none", "init_from": "none"})
     write_manifest(folder)
     names = dict.fromkeys(("autoencoder", "dataset", "reference", "features", "perceptual"), "x")
     config = AutoencoderEvaluation(**names, split="test", count=100, batch=16)

@@ -107,7 +107,7 @@ def write_latents(folder: Path, shape: dict[str, list[int]], channels: int) -> N
     write_manifest(folder)
 
 
-def write_samples(folder: Path, split: str, part: int, condition: str, strength: int) -> None:
+def write_samples(folder: Path, split: str, part: int, condition: dict[str, Any], strength: int) -> None:
     folder.mkdir(parents=True)
     rows, images = [], []
     for i in range(COUNT):
@@ -119,14 +119,16 @@ def write_samples(folder: Path, split: str, part: int, condition: str, strength:
                 "seed": i,
                 "image": png(images[-1]),
                 "label": i % 2,
-                "caption": (HOSTILE if i == 0 else caption) if condition == "text" else None,
-                "low_resolution": png(low(original)) if condition == "low_resolution" else None,
+                "caption": (HOSTILE if i == 0 else caption) if condition["tokens"]["kind"] == "text" else None,
+                "low_resolution": png(low(original)) if condition["channels"]["kind"] == "low_resolution" else None,
+                "shown": png(low(original)) if condition["channels"]["kind"] == "low_resolution" else None,
             }
         )
     pq.write_table(pa.Table.from_pylist(rows), folder / "samples-00000.parquet")
     write_bytes(folder / "sheet.png", grid(images))
     sampler = {"kind": "ddim", "num_steps": 20, "eta": 0.0}
-    about = {"sampler": sampler, "guidance": 1.0, "seed": 7, "count": COUNT, "split": split, "condition": condition}
+    kinds = {part: section["kind"] for part, section in condition.items()}
+    about = {"sampler": sampler, "guidance": 1.0, "seed": 7, "count": COUNT, "split": split, "condition": kinds}
     write_json(folder / "sampling.json", about)
     write_manifest(folder)
 
