@@ -98,18 +98,53 @@ class Tokens(Section):
     """Of the WordPiece vocabulary trained on the captions, where no vocabulary file is named."""
 
 
+class Layout(Section):
+    """How boxes become token ids: three a box, then two for the part of the picture that is shown."""
+
+    boxes: int = Field(ge=1)
+    """Boxes a picture; of more the largest are kept."""
+    vocabulary_size: int = Field(ge=17)
+    """Positions, classes and the empty box share the ids. The release has 8192: positions on a grid of 90 x 90."""
+
+
+class LowResolution(Section):
+    factor: int = Field(ge=2)
+    """How many times smaller."""
+    degradation: Literal["bicubic", "bsr", "bsr_light"]
+    """bicubic: antialiased. bsr, bsr_light: random blur, down-sampling, noise and JPEG besides (paper, section 4.4)."""
+
+
+class Mask(Section):
+    style: Literal["training", "thin", "medium", "thick"]
+    """Strokes and boxes of LaMa (arXiv 2109.07161): what it trains on, or one of the three it is evaluated on."""
+
+
 class Latents(Section):
-    """A row of `latents`: a data set as one first stage sees it, and all that its pictures can be conditioned on."""
+    """A row of `latents`: a data set as one first stage sees it, and all that its pictures can be conditioned on.
+
+    Of the optional ones, what is absent or null is not cached.
+    """
 
     dataset: str
     autoencoder: str
     vocabulary: str
     """A folder of data/weights with a vocab.txt, or none: WordPiece is trained on the training captions."""
-    tokens: Tokens
-    low_resolution: int = Field(ge=1)
-    """The picture is also kept this many times smaller (antialiased bicubic); 1: not kept."""
+    clip: str
+    """A folder of data/weights of kind clip, whose embeddings of captions and pictures are cached, or none."""
+    tokens: Tokens | None = None
+    """Of captions, where the data set has any."""
+    layout: Layout | None = None
+    low_resolution: LowResolution | None = None
+    label_map: bool = False
+    mask: Mask | None = None
+    """A hole in each picture, and the latent of the picture without what it hides."""
+    grey: bool = False
+    """The latent of the picture without its colours."""
+    crop: int | None = Field(default=None, ge=1)
+    """A square of so many pixels a side: by (seed, id, draw) in training pictures, else the central one."""
     draws: int = Field(ge=1)
-    """How often each training picture is cached; with `flip`, mirrored or not by (seed, id, draw)."""
+    """How often each training picture is cached, with crop, flip, mask and degradation by (seed, id, draw)."""
     flip: bool
+    """Mirror training pictures, and all that lies on them, with probability one half."""
     batch: int = Field(ge=1)
     seed: int
