@@ -34,14 +34,33 @@ class Architecture(Section):
         return self
 
 
-class Loss(Section):
-    """Weights of the terms (paper, eq. 25). The reconstruction is summed over a picture and averaged over the batch."""
+class Codes(Section):
+    """The codes that the latent's places are rounded to. Each is as wide as the latent has channels."""
 
-    kl_weight: float = Field(ge=0)
+    size: int = Field(ge=2)
+    beta: float = Field(default=0.25, ge=0)
+    """Weight of the commitment, which draws the latent to its codes."""
+    revive: int | None = Field(default=None, ge=1)
+    """Steps without use after which a code is moved onto a latent of the current batch; null: never, as released."""
+
+
+class QuantisedArchitecture(Architecture):
+    """Encoder, codebook and decoder."""
+
+    codebook: Codes
+
+
+class Loss(Section):
+    """Weights of the terms (paper, eq. 25)."""
+
     perceptual_weight: float = Field(ge=0)
     """Of the perceptual distance, where the row names perceptual weights."""
     l2_weight: float = Field(ge=0)
     """Of the squared error beside the absolute one; the release has 0."""
+    learn_logvar: bool = False
+    """Learn the variance that the reconstruction is divided by. The release fixes its logarithm at 0."""
+    gan: Literal["hinge", "vanilla"] = "hinge"
+    """What the discriminator minimises: margins, or cross-entropy. The release has hinge."""
     adversarial_weight: float = Field(ge=0)
     """Multiplied with the adaptive weight. 0: no discriminator."""
     adversarial_start: int = Field(ge=0)
@@ -50,31 +69,69 @@ class Loss(Section):
     discriminator_layers: int = Field(ge=1)
 
 
+class KLLoss(Loss):
+    """Reconstruction and divergence are summed over a picture and averaged over the batch."""
+
+    kl_weight: float = Field(ge=0)
+
+
+class VQLoss(Loss):
+    """Reconstruction and codebook term are averaged over all their elements, as released."""
+
+    codebook_weight: float = Field(default=1.0, ge=0)
+
+
 class AutoencoderTraining(Training):
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(min_length=2, max_length=2)
     """Adam's, of the autoencoder. The release has [0.5, 0.9], as its discriminator has here too."""
     flip: bool
     """Mirror each picture with probability one half, by (seed, step)."""
+    crop: int | None = Field(default=None, ge=1)
+    """Train on random squares of so many pixels a side, by (seed, step); null: on whole pictures."""
 
 
-class KL(Section):
+class Trained(Section):
+    """What the trained kinds have in common."""
+
+    dataset: str
+    init_from: str
+    """A name in `autoencoders` of the same architecture, whose weights training starts from, or none."""
+    perceptual: str
+    """A folder of data/weights with a perceptual trunk, or none."""
+    train: AutoencoderTraining
+
+
+class KL(Trained):
     """A first stage whose latent is a Gaussian kept near the standard one by a small Kullback-Leibler term."""
 
     kind: Literal["kl"]
-    dataset: str
-    perceptual: str
-    """A folder of data/weights with a perceptual trunk, or none."""
     model: Architecture
-    loss: Loss
-    train: AutoencoderTraining
+    loss: KLLoss
 
     @model_validator(mode="after")
     def _perceptual_weight_has_a_trunk(self) -> "KL":
-        if self.loss.perceptual_weight and self.perceptual == "none":
-            raise ValueError(
-                "loss.perceptual_weight needs a trunk: name a folder of data/weights in perceptual, or set it to 0"
-            )
+        _with_trunk(self.loss, self.perceptual)
         return self
+
+
+class VQ(Trained):
+    """A first stage whose latent is rounded to the nearest of learned codes, as the first layer of its decoder."""
+
+    kind: Literal["vq"]
+    model: QuantisedArchitecture
+    loss: VQLoss
+
+    @model_validator(mode="after")
+    def _perceptual_weight_has_a_trunk(self) -> "VQ":
+        _with_trunk(self.loss, self.perceptual)
+        return self
+
+
+def _with_trunk(loss: Loss, perceptual: str) -> None:
+    if loss.perceptual_weight and perceptual == "none":
+        raise ValueError(
+            "loss.perceptual_weight needs a trunk: name a folder of data/weights in perceptual, or set it to 0"
+        )
 
 
 class Identity(Section):
@@ -82,10 +139,11 @@ class Identity(Section):
 
     kind: Literal["identity"]
     dataset: str
+    init_from: Literal["none"]
     perceptual: Literal["none"]
 
 
-class Autoencoder(RootModel[Annotated[KL | Identity, Field(discriminator="kind")]]):
+class Autoencoder(RootModel[Annotated[KL | VQ | Identity, Field(discriminator="kind")]]):
     """A row of `autoencoders`: what the row is stands in `root`."""
 
 

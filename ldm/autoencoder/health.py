@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.autoencoder.model import Moments
+from ldm.autoencoder.model import IdentityAutoencoder, KLAutoencoder, Moments, VQAutoencoder
 from ldm.autoencoder.quantiser import Codebook, use
 
 DIGITS = 9
@@ -70,6 +70,12 @@ class Health:
             "perplexity": None if perplexity is None else round(perplexity, DIGITS),
             "warnings": warnings,
         }
+
+
+def health_of(first_stage: KLAutoencoder | VQAutoencoder | IdentityAutoencoder) -> Health:
+    """For the latents of `first_stage`; nothing is added yet."""
+    codebook = first_stage.codebook if isinstance(first_stage, VQAutoencoder) else None
+    return Health(first_stage.latent_channels, codebook)
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -1,4 +1,6 @@
-"""The first stage's loss: reconstruction, perceptual distance, KL and a patch discriminator (paper, eq. 25)."""
+"""The first stage's loss: reconstruction, perceptual distance and a patch discriminator (paper, eq. 25)."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -6,29 +8,45 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldm.autoencoder.config import Loss
-from ldm.autoencoder.model import Moments
 
 
-def reconstruction_loss(
+def reconstruction_error(
     image: Float[Tensor, "b 3 H W"],
     reconstruction: Float[Tensor, "b 3 H W"],
     config: Loss,
     perceptual: nn.Module | None,
-) -> Float[Tensor, ""]:
-    """|x - x'| (+ squared error, + perceptual distance at every pixel), summed over a picture, averaged over the batch.
-
-    The release divides by exp(logvar) and adds logvar; its logvar stays 0, so neither changes anything.
-    """
+) -> Float[Tensor, "b 3 H W"]:
+    """|x - x'| (+ squared error, + perceptual distance at every pixel)."""
     error = (image - reconstruction).abs()
     if config.l2_weight:
         error = error + config.l2_weight * (image - reconstruction).square()
     if perceptual is not None and config.perceptual_weight:
         error = error + config.perceptual_weight * perceptual(image, reconstruction).reshape(-1, 1, 1, 1)
-    return error.flatten(1).sum(1).mean()
+    return error
 
 
-def kl_loss(moments: Moments) -> Float[Tensor, ""]:
-    return moments.kl().mean()
+class Likelihood(nn.Module):
+    """Negative log-likelihood of errors under one variance, whose logarithm is 0 (as released) or learned.
+
+    The best `logvar` is the logarithm of the mean error.
+    """
+
+    def __init__(self, learn: bool) -> None:
+        super().__init__()
+        self.logvar = nn.Parameter(torch.zeros(()), requires_grad=learn)
+
+    def forward(self, error: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        return error / self.logvar.exp() + self.logvar
+
+
+def per_picture(elements: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    """Summed over a picture, averaged over the batch: how the KL stages weigh reconstruction."""
+    return elements.flatten(1).sum(1).mean()
+
+
+def per_element(elements: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    """Averaged over everything: how the VQ stages weigh reconstruction."""
+    return elements.mean()
 
 
 def adaptive_weight(
@@ -44,3 +62,13 @@ def adaptive_weight(
 def hinge_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """What the discriminator minimises: real patches above 1, reconstructed ones below -1."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def vanilla_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """What the discriminator minimises: cross-entropy of real against reconstructed patches."""
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
+DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
+
+DISCRIMINATOR_LOSSES: dict[str, DiscriminatorLoss] = {"hinge": hinge_loss, "vanilla": vanilla_loss}

@@ -1,15 +1,16 @@
-"""Encoder, decoder and the Gaussian latent between them (paper, section 3.1 and appendix G)."""
+"""Encoder, decoder and the latent between them: Gaussian, quantised or the picture itself (paper, section 3.1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ldm.autoencoder.config import KL, Architecture, Autoencoder, Identity
+from ldm.autoencoder.config import KL, VQ, Architecture, Autoencoder, Identity, QuantisedArchitecture
+from ldm.autoencoder.quantiser import Codebook, Quantised
 from ldm.config import check
 from ldm.files import identity, read_json
 from ldm.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, group_norm
@@ -90,30 +91,79 @@ class Decoder(nn.Sequential):
         return last.weight
 
 
-class KLAutoencoder(nn.Module):
+@dataclass(frozen=True)
+class Coded:
+    """What a step of training needs of a batch."""
+
+    latent: Float[Tensor, "b z h w"]
+    """For `paint`; differentiable."""
+    penalty: Float[Tensor, ""]
+    """Divergence from the standard Gaussian, or the codebook's loss."""
+    quantised: Quantised | None = None
+
+
+class _Coder(nn.Module):
     """Images in [-1, 1] of sizes that are multiples of `factor`, to raw latents `factor` times smaller."""
 
-    def __init__(self, config: Architecture) -> None:
+    def __init__(self, config: Architecture, encoded: int) -> None:
         super().__init__()
         z = config.latent_channels
-        self.factor = config.factor
-        self.encoder = Encoder(config, 2 * z)
-        self.to_moments = nn.Conv2d(2 * z, 2 * z, 1)
+        self.factor, self.latent_channels = config.factor, z
+        self.encoder = Encoder(config, encoded)
+        self.to_moments = nn.Conv2d(encoded, encoded, 1)
         self.from_latent = nn.Conv2d(z, z, 1)
         self.decoder = Decoder(config, z)
+
+    def paint(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
+        return self.decoder(self.from_latent(latent))
+
+
+class KLAutoencoder(_Coder):
+    """The latent is a diagonal Gaussian, kept near the standard one."""
+
+    def __init__(self, config: Architecture) -> None:
+        super().__init__(config, 2 * config.latent_channels)
 
     def encode(self, image: Float[Tensor, "b 3 H W"]) -> Moments:
         mean, log_variance = self.to_moments(self.encoder(image)).chunk(2, dim=1)
         return Moments(mean, torch.exp(0.5 * log_variance.clamp(-30, 20)))
 
     def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
-        return self.decoder(self.from_latent(latent))
+        return self.paint(latent)
+
+    def code(self, image: Float[Tensor, "b 3 H W"], draw: torch.Generator) -> Coded:
+        """For training: a sample of the posterior, and the divergence in nats, averaged over the batch."""
+        moments = self.encode(image)
+        noise = torch.randn(moments.mean.shape, generator=draw, device=image.device)
+        return Coded(moments.sample(noise), moments.kl().mean())
+
+
+class VQAutoencoder(_Coder):
+    """The latent is what the nearest codes stand for; rounding to them counts as the decoder's first layer."""
+
+    def __init__(self, config: QuantisedArchitecture) -> None:
+        super().__init__(config, config.latent_channels)
+        self.codebook = Codebook(config.codebook.size, config.latent_channels)
+        self.beta = config.codebook.beta
+
+    def encode(self, image: Float[Tensor, "b 3 H W"]) -> Moments:
+        """The latent before rounding, without noise."""
+        mean = self.to_moments(self.encoder(image))
+        return Moments(mean, torch.zeros_like(mean))
+
+    def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
+        return self.paint(self.codebook(latent))
+
+    def code(self, image: Float[Tensor, "b 3 H W"], draw: torch.Generator) -> Coded:
+        """For training: the codes, with gradients that pass straight through. Nothing is drawn."""
+        quantised = self.codebook.quantise(self.encode(image).mean, self.beta)
+        return Coded(quantised.latent, quantised.loss, quantised)
 
 
 class IdentityAutoencoder(nn.Module):
     """f1: the latent is the image, without noise."""
 
-    factor = 1
+    factor, latent_channels = 1, 3
 
     def encode(self, image: Float[Tensor, "b 3 H W"]) -> Moments:
         return Moments(image, torch.zeros_like(image))
@@ -123,7 +173,11 @@ class IdentityAutoencoder(nn.Module):
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Judges overlapping patches (arXiv 1611.07004): a logit for each, positive for real."""
+    """Judges overlapping patches (arXiv 1611.07004): a logit for each, positive for real.
+
+    The release has batch norm; with group norm the judgement of a picture depends on that picture alone, not on its
+    batch, nor on how the batch is spread over processes, and there are no running averages to keep in step.
+    """
 
     def __init__(self, channels: int, layers: int) -> None:
         modules: list[nn.Module] = [nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -134,17 +188,53 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*modules, nn.Conv2d(out, 1, 4, padding=1))
 
 
-def load(folder: Path) -> KLAutoencoder | IdentityAutoencoder:
-    """The autoencoder that `train_autoencoder` wrote to `folder`, on the CPU, frozen."""
-    identity(folder)
-    config = check(read_json(folder / "config.json"), Autoencoder, "", file=str(folder / "config.json")).root
+def build(config: KL | VQ) -> KLAutoencoder | VQAutoencoder:
+    """The untrained first stage of `config`, drawn from torch's global generator."""
     match config:
-        case Identity():
-            return IdentityAutoencoder()
         case KL():
-            model = KLAutoencoder(config.model)
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-            return model.eval().requires_grad_(False)
+            return KLAutoencoder(config.model)
+        case VQ():
+            return VQAutoencoder(config.model)
+
+
+def load(folder: Path) -> KLAutoencoder | VQAutoencoder | IdentityAutoencoder:
+    """The autoencoder that `train_autoencoder` wrote to `folder`, on the CPU, frozen."""
+    config = _section(folder)
+    if isinstance(config, Identity):
+        return IdentityAutoencoder()
+    model = build(config)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval().requires_grad_(False)
+
+
+def start_from(model: KLAutoencoder | VQAutoencoder, config: KL | VQ, initial: Path) -> None:
+    """Give `model` the weights in `initial`, an autoencoder's folder; nothing where it is named none.
+
+    Raises ValueError of one line for an autoencoder of another architecture.
+    """
+    if initial.name == "none":
+        return
+    other = _section(initial)
+    differing = [key for key, value in _shape(config).items() if _shape(other).get(key) != value]
+    if differing:
+        raise ValueError(
+            f"init_from: {initial} was trained with another {', '.join(differing)};"
+            " name one of the same architecture, or none"
+        )
+    model.load_state_dict(load_file(initial / "model.safetensors"))
+
+
+def _section(folder: Path) -> KL | VQ | Identity:
+    identity(folder)
+    return check(read_json(folder / "config.json"), Autoencoder, "", file=str(folder / "config.json")).root
+
+
+def _shape(config: KL | VQ | Identity) -> dict[str, Any]:
+    """What must agree for weights to fit and mean the same."""
+    if isinstance(config, Identity):
+        return {"kind": config.kind}
+    shape = {"kind": config.kind} | config.model.model_dump(exclude={"codebook"})
+    return shape | ({"codebook": config.model.codebook.size} if isinstance(config, VQ) else {})
 
 
 def fitting(size: int, factor: int, what: str) -> None:

@@ -74,45 +74,42 @@ def use(counts: Int[Tensor, " size"]) -> tuple[float, float]:
 
 
 class Usage:
-    """Which codes occur in training, and new lives for those that no longer do; part of the resume state."""
+    """Which codes occur in training, and new lives for those that no longer do; part of the resume state.
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        self.counts = torch.zeros(size, dtype=torch.int64, device=device)
-        """Occurrences since the last report."""
-        self.idle = torch.zeros(size, dtype=torch.int64, device=device)
-        """Steps since a code last occurred."""
+    All `codebooks`, the trained one and its average, are given a revived code: an average alone would keep the mean of
+    a code's old life and its new one. `after`: steps without use until a code is revived; None: never.
+    """
 
-    def add(self, codes: Int[Tensor, "b h w"]) -> None:
-        now = torch.zeros_like(self.counts)
-        now.index_add_(0, codes.flatten(), torch.ones_like(codes).flatten())
-        self.counts += now
-        self.idle = torch.where(now > 0, 0, self.idle + 1)
+    def __init__(self, codebooks: Sequence[Codebook], after: int | None) -> None:
+        self._codebooks, self._after = codebooks, after
+        codes = codebooks[0].codes
+        self._counts = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        self._idle = torch.zeros_like(self._counts)
+
+    def add(self, quantised: Quantised, draw: torch.Generator) -> None:
+        """Count a batch, and move codes that were idle too long onto places of it that `draw` picks, all different."""
+        codes = quantised.codes.flatten()
+        now = torch.zeros_like(self._counts).index_add_(0, codes, torch.ones_like(codes))
+        self._counts += now
+        self._idle = torch.where(now > 0, 0, self._idle + 1)
+        if self._after is None:
+            return
+        dead = self._idle >= self._after
+        places = rearrange(quantised.raw, "b z h w -> (b h w) z")
+        order = torch.randperm(len(places), generator=draw, device=places.device)
+        chosen = places[order.repeat(-(-len(dead) // len(places)))[: len(dead)]]
+        for codebook in self._codebooks:
+            codebook.codes.data.copy_(torch.where(dead[:, None], chosen, codebook.codes.data))
+        self._idle = torch.where(dead, 0, self._idle)
 
     def report(self) -> dict[str, float]:
-        """Share and perplexity since the last report, which starts the next."""
-        used, perplexity = use(self.counts)
-        self.counts.zero_()
+        """Share of the codes that occurred, and perplexity, since the last report."""
+        used, perplexity = use(self._counts)
+        self._counts.zero_()
         return {"codebook_used": used, "perplexity": perplexity}
 
-    @torch.no_grad()
-    def revive(
-        self, codebooks: Sequence[Codebook], raw: Float[Tensor, "b z h w"], after: int, draw: torch.Generator
-    ) -> None:
-        """Move the codes that were idle for `after` steps onto places of `raw` that `draw` picks, each at most once.
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"counts": self._counts, "idle": self._idle}
 
-        All `codebooks` get the same: an averaged one would keep the mean of a code's old life and its new one.
-        """
-        places = rearrange(raw, "b z h w -> (b h w) z")
-        size = len(self.idle)
-        order = torch.randperm(len(places), generator=draw, device=raw.device)
-        chosen = places[order.repeat(-(-size // len(places)))[:size]]
-        dead = self.idle >= after
-        for codebook in codebooks:
-            codebook.codes.copy_(torch.where(dead[:, None], chosen, codebook.codes))
-        self.idle = torch.where(dead, 0, self.idle)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"counts": self.counts, "idle": self.idle}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.counts, self.idle = state["counts"].clone(), state["idle"].clone()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._counts, self._idle = state["counts"].clone(), state["idle"].clone()

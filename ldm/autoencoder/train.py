@@ -1,20 +1,29 @@
 """The training loop of a first stage, whole on this page."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
-from ldm.autoencoder.config import KL, Autoencoder, Identity
-from ldm.autoencoder.loss import adaptive_weight, hinge_loss, kl_loss, reconstruction_loss
-from ldm.autoencoder.model import KLAutoencoder, PatchDiscriminator, fitting
+from ldm.autoencoder.augment import cropped, mirrored
+from ldm.autoencoder.config import KL, VQ, Autoencoder, Identity
+from ldm.autoencoder.loss import (
+    DISCRIMINATOR_LOSSES,
+    Likelihood,
+    adaptive_weight,
+    per_element,
+    per_picture,
+    reconstruction_error,
+)
+from ldm.autoencoder.model import PatchDiscriminator, VQAutoencoder, build, fitting, start_from
+from ldm.autoencoder.quantiser import Usage
+from ldm.autoencoder.watch import HeldBack, newly_losing, verdict
 from ldm.config import Run
-from ldm.data.batches import batches, mixed, workers
-from ldm.data.pictures import grid, to_float, to_uint8
+from ldm.data.batches import batches, workers
+from ldm.data.pictures import to_float
 from ldm.data.randomness import generator
 from ldm.data.shards import Images
 from ldm.files import fresh_folder, whole, write_json, write_manifest
@@ -26,118 +35,140 @@ from ldm.training.exact import setup
 from ldm.training.history import REPORT_EVERY, History, finite
 from ldm.training.optimiser import adam, rate, update
 
-PICTURES = 8
 JUDGE_BETAS = 0.5, 0.9  # as released
 
 
-def train(config: Autoencoder, run: Run, images: Path, weights: Path, out: Path, resume: Path) -> Iterator[Progress]:
-    """Train the first stage of `config` on the prepared `images` and write it to `out` (identity: nothing to train)."""
+def train(
+    config: Autoencoder, run: Run, images: Path, weights: Path, initial: Path, out: Path, resume: Path
+) -> Iterator[Progress]:
+    """Train the first stage of `config` on the prepared `images` and write it to `out` (identity: nothing to train).
+
+    `weights` holds the perceptual trunk and `initial` the autoencoder to start from; either may be a folder named none.
+    """
     match config.root:
         case Identity():
             fresh_folder(out)
             write_json(out / "config.json", config.model_dump())
             write_manifest(out)
             yield Progress(done=1, total=1)
-        case KL():
-            yield from train_kl(config.root, run, images, weights, out, resume)
+        case KL() | VQ():
+            yield from train_coder(config.root, run, images, weights, initial, out, resume)
 
 
-def train_kl(config: KL, run: Run, images: Path, weights: Path, out: Path, resume: Path) -> Iterator[Progress]:
+def train_coder(
+    config: KL | VQ, run: Run, images: Path, weights: Path, initial: Path, out: Path, resume: Path
+) -> Iterator[Progress]:
     """Goes on from the checkpoint in `resume`, if any, and ends in the same bytes as if it had never stopped."""
     device, t = setup(run), config.train
     data = Images(images, "train")
-    fitting(data.info["size"], config.model.factor, str(images))
+    _sizes(data.info["size"], config, images)
 
     torch.manual_seed(t.seed)
-    model = KLAutoencoder(config.model).to(device).train()
+    model = build(config).to(device).train()
+    start_from(model, config, initial)
     discriminator = PatchDiscriminator(config.loss.discriminator_channels, config.loss.discriminator_layers).to(device)
+    discriminator_loss = DISCRIMINATOR_LOSSES[config.loss.gan]
+    likelihood = Likelihood(config.loss.learn_logvar).to(device)
     trunk = load_perceptual(weights) if config.loss.perceptual_weight else None
     trunk = trunk.to(device) if trunk else None
     ema = EMA(model, t.ema)
-    optimiser = adam(model.parameters(), t, t.betas)
+    optimiser = adam([*model.parameters(), *likelihood.parameters()], t, t.betas)
     judge_optimiser = adam(discriminator.parameters(), t, JUDGE_BETAS)
-    history, window, start, saved = History(), [], 0, None
+    match config:
+        case KL():
+            reduced, penalty, penalty_weight, usage = per_picture, "kl", config.loss.kl_weight, None
+        case VQ():
+            reduced, penalty, penalty_weight = per_element, "codebook", config.loss.codebook_weight
+            codebooks = [m.codebook for m in (model, ema.model) if isinstance(m, VQAutoencoder)]
+            usage = Usage(codebooks, config.model.codebook.revive)
+
+    parts: dict[str, Any] = {"model": model, "discriminator": discriminator, "likelihood": likelihood, "ema": ema.model}
+    parts |= {"optimiser": optimiser, "judge_optimiser": judge_optimiser} | ({"usage": usage} if usage else {})
+    history, window, start, saved = History(), list[Tensor](), 0, None
     checkpoints = Checkpoints(resume)
     if found := checkpoints.load(device):
         start, state = found
         saved = start
-        model.load_state_dict(state["model"])
-        discriminator.load_state_dict(state["discriminator"])
-        ema.model.load_state_dict(state["ema"])
-        optimiser.load_state_dict(state["optimiser"])
-        judge_optimiser.load_state_dict(state["judge_optimiser"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         history, window = History(state["history"]), list(state["window"])
+    held_back = HeldBack(images, t.batch, device)
 
-    def snapshot() -> dict[str, Any]:
-        return {
-            "model": model.state_dict(),
-            "discriminator": discriminator.state_dict(),
-            "ema": ema.model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "judge_optimiser": judge_optimiser.state_dict(),
-            "history": history.rows,
-            "window": window,
-        }
-
-    show = partial(_pictures, ema.model, images, device)
+    def error(image: Tensor, reconstruction: Tensor) -> Tensor:
+        return reconstruction_error(image, reconstruction, config.loss, trunk)
 
     zero = torch.zeros((), device=device)
     ahead = batches(data.batch, t.seed, start, t.steps, t.batch, len(data), workers())
     for step, pixels in enumerate(ahead, start):
         draw = generator(t.seed, "train", step, device=device)
-        image = to_float(pixels.to(device))
-        if t.flip:
-            mirrored = torch.rand(len(image), generator=draw, device=device) < 0.5
-            image = torch.where(mirrored[:, None, None, None], image.flip(-1), image)
-        moments = model.encode(image)
-        reconstruction = model.decode(moments.sample(torch.randn(moments.mean.shape, generator=draw, device=device)))
-        rec = reconstruction_loss(image, reconstruction, config.loss, trunk)
-        kl = kl_loss(moments)
-        loss, judged, weight = rec + config.loss.kl_weight * kl, zero, zero
+        pixels = pixels.to(device)
+        image = to_float(cropped(pixels, t.crop, draw) if t.crop else pixels)
+        image = mirrored(image, draw) if t.flip else image
+        coded = model.code(image, draw)
+        reconstruction = model.paint(coded.latent)
+        errors = error(image, reconstruction)
+        rec = reduced(likelihood(errors))
+        loss, judged, weight = rec + penalty_weight * coded.penalty, zero, zero
         adversarial = config.loss.adversarial_weight > 0 and step >= config.loss.adversarial_start
         if adversarial:
             fooled = -discriminator(reconstruction).mean()
             weight = adaptive_weight(rec, fooled, model.decoder.last_layer)
             loss = loss + config.loss.adversarial_weight * weight * fooled
+        seen = {"loss": loss, "reconstruction": reduced(errors), penalty: coded.penalty}
+        seen |= {"logvar": likelihood.logvar.clone()} if config.loss.learn_logvar else {}
         norm = update(optimiser, loss, t, step)
         ema.update(step)
+        if usage and coded.quantised:
+            usage.add(coded.quantised, draw)
         if adversarial:
-            judged = hinge_loss(discriminator(image), discriminator(reconstruction.detach()))
+            judged = discriminator_loss(discriminator(image), discriminator(reconstruction.detach()))
             update(judge_optimiser, judged, t, step)
-        window.append(torch.stack([loss.detach(), rec.detach(), kl.detach(), judged.detach(), weight, norm]))
+        seen |= {"discriminator": judged, "adaptive_weight": weight, "gradient_norm": norm}
+        window.append(torch.stack([value.detach() for value in seen.values()]))
 
-        done, scalars = step + 1, {}
+        done, scalars, pictures, notes = step + 1, dict[str, float](), {}, []
         last = done == t.steps
-        if done % REPORT_EVERY == 0 or done % t.save_every == 0 or last:
-            names = ("loss", "reconstruction", "kl", "discriminator", "adaptive_weight", "gradient_norm")
-            scalars = dict(zip(names, torch.stack(window).mean(0).tolist(), strict=True)) | {"lr": rate(t, step)}
+        if done % t.picture_every == 0 and not last:
+            look = held_back.look(ema.model, error, reduced)
+            pictures = {"reconstructions": look.picture}
+            scalars = look.scalars
+        if done % REPORT_EVERY == 0 or done % t.save_every == 0 or pictures or last:
+            scalars = dict(zip(seen, torch.stack(window).mean(0).tolist(), strict=True)) | scalars
+            scalars |= (usage.report() if usage else {}) | {"lr": rate(t, step)}
             finite(scalars, done, saved)
             history.add(done, scalars)
             window.clear()
+            notes = newly_losing(history.rows, config.loss.adversarial_start + REPORT_EVERY) if adversarial else []
         if done % t.save_every == 0 or last:
-            checkpoints.save(done, snapshot())
+            states = {name: part.state_dict() for name, part in parts.items()}
+            checkpoints.save(done, states | {"history": history.rows, "window": window})
             saved = done
-        pictures = {"reconstructions": show()} if done % t.picture_every == 0 else {}
-        yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures)
+        yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures, notes=notes)
 
+    look = held_back.look(ema.model, error, reduced)
+    history.rows[-1] |= look.scalars
     fresh_folder(out)
     with whole(out / "model.safetensors") as beside:
         save_file({name: tensor.cpu().contiguous() for name, tensor in ema.model.state_dict().items()}, beside)
     write_json(out / "config.json", config.model_dump())
     history.write(out / "history.csv")
-    picture = show()
     with whole(out / "reconstructions.png") as beside:
-        picture.save(beside, format="png")
+        look.picture.save(beside, format="png")
     write_manifest(out)
-    yield Progress(done=t.steps, total=t.steps, pictures={"reconstructions": picture})
+    yield Progress(
+        done=t.steps,
+        total=t.steps,
+        scalars=look.scalars,
+        pictures={"reconstructions": look.picture},
+        notes=[verdict(history.rows, t.steps, held_back.split), *look.health["warnings"]],
+    )
 
 
-@torch.no_grad()
-def _pictures(model: KLAutoencoder, images: Path, device: torch.device) -> Image.Image:
-    """Held-back pictures above their reconstructions (of the posterior's mean)."""
-    data = Images(images, "train")
-    if "validation" in data.info["splits"]:
-        data = Images(images, "validation")
-    pixels = data.batch(mixed(min(PICTURES, len(data)), len(data)))
-    reconstruction = model.decode(model.encode(to_float(pixels.to(device))).mean)
-    return grid(torch.cat([pixels, to_uint8(reconstruction).cpu()]), columns=len(pixels))
+def _sizes(size: int, config: KL | VQ, images: Path) -> None:
+    """Refuse pictures and crops that the model cannot halve evenly."""
+    factor, crop = config.model.factor, config.train.crop
+    fitting(size, factor, str(images))
+    if crop is not None:
+        fitting(crop, factor, "train.crop")
+        if crop > size:
+            raise ValueError(f"train.crop: {crop} pixels do not fit in the pictures of {images}, which have {size}")

@@ -1,6 +1,6 @@
 """The evaluate_autoencoder stage: how well pictures come back, and the health of the latents in between."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ldm.autoencoder.health import health_of
 from ldm.autoencoder.model import FirstStage, Moments, fitting, load
 from ldm.config import Run
 from ldm.data.batches import mixed
@@ -23,41 +24,6 @@ from ldm.training.exact import setup
 
 BICUBIC = 4
 """The baseline: bicubically this many times smaller, and back."""
-
-
-class LatentHealth:
-    """Moments of the raw latents, channel by channel, in double precision."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._powers: Tensor | None = None
-        self._variance: Tensor | None = None
-
-    def add(self, moments: Moments) -> None:
-        mean, variance = (x.double().cpu().transpose(0, 1).flatten(1) for x in (moments.mean, moments.std.square()))
-        powers = torch.stack([(mean**power).sum(1) for power in (1, 2, 3, 4)])
-        self._count += mean.shape[1]
-        self._powers = powers if self._powers is None else self._powers + powers
-        self._variance = variance.sum(1) if self._variance is None else self._variance + variance.sum(1)
-
-    def figures(self) -> dict[str, float]:
-        """Of each channel: mean and std of posterior samples, the noise in them, the kurtosis of posterior means.
-
-        Kurtosis is 3 for a Gaussian and 0 for a channel that never varies.
-        """
-        assert self._powers is not None
-        assert self._variance is not None
-        first, second, third, fourth = self._powers / self._count
-        spread = (second - first**2).clamp(min=0)
-        central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
-        noise = self._variance / self._count
-        figures: dict[str, float] = {}
-        for channel, (m, v, c, n) in enumerate(zip(first, spread, central, noise, strict=True)):
-            figures[f"latent_mean_{channel}"] = float(m)
-            figures[f"latent_std_{channel}"] = float((v + n).sqrt())
-            figures[f"latent_noise_{channel}"] = float(n.sqrt())
-            figures[f"latent_kurtosis_{channel}"] = float(c / v**2) if v > 1e-12 else 0.0
-        return figures
 
 
 @torch.no_grad()
@@ -87,6 +53,16 @@ class Reconstruction:
         return {key: sum(values) / len(values) for key, values in self._values.items()}
 
 
+def _latent_figures(health: Mapping[str, Any]) -> dict[str, float]:
+    """A figure for each channel, and the codebook's where there is one."""
+    figures = {
+        f"latent_{figure}_{channel}": health[figure][channel]
+        for channel in range(len(health["mean"]))
+        for figure in ("mean", "std", "noise", "kurtosis")
+    }
+    return figures | {key: health[key] for key in ("codebook_used", "perplexity") if health[key] is not None}
+
+
 def evaluate_autoencoder(
     config: AutoencoderEvaluation,
     run: Run,
@@ -101,7 +77,8 @@ def evaluate_autoencoder(
 
     Reconstruction goes through the posterior's mean. Figures: Fréchet distance of the reconstructions to `reference`
     (rfid, or rfd_ and the features' name), psnr, ssim, lpips or its stand-in, the same of bicubic reduction and
-    enlargement by 4 under `bicubic_`, and latent health.
+    enlargement by 4 under `bicubic_`, and the health of the latents channel by channel; what a person should know of
+    them stands in `about`.
     """
     device = setup(run)
     real = Images(images, config.split)
@@ -110,7 +87,7 @@ def evaluate_autoencoder(
         fitting(real.info["size"], factor, str(images))
     extract, distance = extractor(features, device), PerceptualDistance(perceptual, device)
     references = RealStatistics.load(reference, extract)
-    statistics, health, reconstruction = Statistics(), LatentHealth(), Reconstruction(distance)
+    statistics, health, reconstruction = Statistics(), health_of(model), Reconstruction(distance)
     count = min(config.count, len(real))
     measured = mixed(count, len(real))
     for start in range(0, count, config.batch):
@@ -123,7 +100,9 @@ def evaluate_autoencoder(
         yield Progress(done=start + len(pixels), total=count, unit="pictures")
     key = f"r{extract.key('fd')}"
     figures = {key: references.distance(statistics), f"{key}_floor": references.floor}
-    figures |= reconstruction.figures() | health.figures()
+    latents = health.report()
+    figures |= reconstruction.figures() | _latent_figures(latents)
     about: dict[str, Any] = {"count": count, "split": config.split, "batch": config.batch, "bicubic": BICUBIC}
+    about["latent_warnings"] = latents["warnings"]
     about |= {"autoencoder": identity(autoencoder), **references.describe(count), **distance.about}
     write_json(out, {"figures": {k: rounded(v) for k, v in figures.items()}, "about": about})
