@@ -52,7 +52,19 @@ def tokens_module(kind: Any) -> ModuleType:
             from ldm.conditioning.tokens import text
 
             return text
-    raise ValueError(f"tokens can be of kind none, label, text, not {kind!r}")
+        case "layout":
+            from ldm.conditioning.tokens import layout
+
+            return layout
+        case "clip_text":
+            from ldm.conditioning.tokens import clip_text
+
+            return clip_text
+        case "clip_image":
+            from ldm.conditioning.tokens import clip_image
+
+            return clip_image
+    raise ValueError(f"tokens can be of kind none, label, text, layout, clip_text, clip_image, not {kind!r}")
 
 
 def channels_module(kind: Any) -> ModuleType:
@@ -66,7 +78,19 @@ def channels_module(kind: Any) -> ModuleType:
             from ldm.conditioning.channels import low_resolution
 
             return low_resolution
-    raise ValueError(f"channels can be of kind none, low_resolution, not {kind!r}")
+        case "label_map":
+            from ldm.conditioning.channels import label_map
+
+            return label_map
+        case "mask":
+            from ldm.conditioning.channels import mask
+
+            return mask
+        case "grey":
+            from ldm.conditioning.channels import grey
+
+            return grey
+    raise ValueError(f"channels can be of kind none, low_resolution, label_map, mask, grey, not {kind!r}")
 
 
 class Conditioner(nn.Module):

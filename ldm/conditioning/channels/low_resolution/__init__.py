@@ -22,7 +22,8 @@ class Module(Part):
         super().__init__()
         if "low_resolution" not in info["shapes"]:
             raise ValueError(
-                "condition.channels: low_resolution needs latents with low-resolution pictures (latents: low_resolution: {factor: 4, degradation: bicubic})"
+                "condition.channels: low_resolution needs latents with low-resolution pictures "
+                "(latents: low_resolution: {factor: 4, degradation: bicubic})"
             )
 
     def forward(
