@@ -1,21 +1,23 @@
 """The loss of the paper, equation by equation."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ldm.conditioning import draw_dropped
 from ldm.data.pictures import to_float
+from ldm.diffusion.config import Objective
 from ldm.diffusion.model import DiffusionModel, target
 from ldm.diffusion.schedule import Schedule
 
 
 def raw_latent(rows: dict[str, Tensor], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
-    """A sample of each cached posterior, or the pixels themselves where the autoencoder is the identity."""
+    """A sample of each cached posterior; of a codebook the latent before rounding, of the identity the pixels."""
     if "pixels" in rows:
         return to_float(rows["pixels"])
     mean = rows["mean"]
+    if "std" not in rows:
+        return mean
     return mean + rows["std"] * torch.randn(mean.shape, generator=generator, device=mean.device)
 
 
@@ -24,19 +26,40 @@ def diffusion_loss(
     schedule: Schedule,
     raw: Float[Tensor, "b c h w"],
     rows: dict[str, Tensor],
+    step: Int[Tensor, " b"],
     *,
     norm: str,
+    snr_gamma: float | None,
     generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """How far the model's prediction is from the target, at a random step of each raw latent (paper, eq. 2 and 3)."""
-    batch, device = len(raw), raw.device
+) -> Float[Tensor, " b"]:
+    """How far each prediction is from its target, at the `step` of each raw latent (paper, eq. 2 and 3).
+
+    `norm` is l1 or l2, `snr_gamma` weighs the steps; noise and dropped conditions come from `generator`.
+    """
     latent = model.scale(raw)
-    step = torch.randint(len(schedule), (batch,), generator=generator, device=device)
-    noise = torch.randn(latent.shape, generator=generator, device=device)
-    dropped = draw_dropped(model.conditioner, torch.rand((batch, 2), generator=generator, device=device))
+    noise = torch.randn(latent.shape, generator=generator, device=raw.device)
+    dropped = draw_dropped(model.conditioner, torch.rand((len(raw), 2), generator=generator, device=raw.device))
 
     alpha, sigma = schedule.at(step)
     noisy = alpha * latent + sigma * noise  # eq. 4 of arXiv 2006.11239
     prediction = model.unet(noisy, step, model.condition(rows, dropped))
-    difference = F.l1_loss if norm == "l1" else F.mse_loss
-    return difference(prediction, target(model.objective, latent, noise, alpha, sigma))
+    difference = prediction - target(model.objective, latent, noise, alpha, sigma)
+    loss = (difference.abs() if norm == "l1" else difference.square()).mean((1, 2, 3))
+    return loss if snr_gamma is None else loss * min_snr_weight(model.objective, alpha, sigma, snr_gamma)[:, 0, 0, 0]
+
+
+def min_snr_weight(objective: Objective, alpha: Tensor, sigma: Tensor, gamma: float) -> Tensor:
+    """What makes a squared error of the prediction weigh min(SNR, gamma) times that of the latent (arXiv 2303.09556).
+
+    With SNR = alpha^2 / sigma^2 the latent's error is 1 (x0), 1 / SNR (epsilon) or 1 / (SNR + 1) (v) times the
+    prediction's, so the weight is min(SNR, gamma), min(SNR, gamma) / SNR or min(SNR, gamma) / (SNR + 1). Where the
+    SNR is zero v has weight 0: that last step is learned from the ones before it.
+    """
+    snr = (alpha / sigma).square()
+    match objective:
+        case "epsilon":
+            return (gamma / snr).clamp(max=1)
+        case "x0":
+            return snr.clamp(max=gamma)
+        case "v":
+            return snr.clamp(max=gamma) / (snr + 1)

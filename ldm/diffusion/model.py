@@ -77,10 +77,15 @@ class DiffusionModel(nn.Module):
             token_width=self.conditioner.token_width,
         )
 
-    def condition(self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"]) -> Condition:
-        """Both parts of the condition of `rows`, null where dropped; encoded pictures are scaled like the latent."""
+    def condition(
+        self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"], size: tuple[int, int] | None = None
+    ) -> Condition:
+        """Both parts of the condition of `rows`, null where dropped; encoded pictures are scaled like the latent.
+
+        Channels come at the latent's `size`, that of the training where it is not given.
+        """
         encoded = {name: self.scale(rows[name]) for name in ENCODED if name in rows}
-        return self.conditioner(rows | encoded, dropped, self.shape[1:])
+        return self.conditioner(rows | encoded, dropped, size or self.shape[1:])
 
     def denoiser(self, condition: Condition) -> Denoise:
         """The model under one condition as a function from noisy latent and step to denoised latent."""
@@ -97,6 +102,8 @@ def target(objective: Objective, latent: Tensor, noise: Tensor, alpha: Tensor, s
     match objective:
         case "epsilon":
             return noise
+        case "x0":
+            return latent
         case "v":
             return alpha * noise - sigma * latent  # arXiv 2202.00512, appendix D
 
@@ -106,15 +113,33 @@ def denoised(objective: Objective, noisy: Tensor, prediction: Tensor, alpha: Ten
     match objective:
         case "epsilon":
             return (noisy - sigma * prediction) / alpha
+        case "x0":
+            return prediction
         case "v":
             return alpha * noisy - sigma * prediction
 
 
-def load(folder: Path) -> tuple[DiffusionModel, dict[str, Any]]:
-    """The averaged model that `train_diffusion` wrote to `folder`, on the CPU, frozen; and its config.json."""
+def noise_of(noisy: Tensor, latent: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The noise in `noisy` if `latent` is the latent in it."""
+    return (noisy - alpha * latent) / sigma
+
+
+def load(folder: Path, snapshot: int | None = None) -> tuple[DiffusionModel, dict[str, Any]]:
+    """The averaged model that `train_diffusion` wrote to `folder`, on the CPU, frozen; and its config.json.
+
+    `snapshot`: as it was after so many steps, one of train.snapshots.
+    """
     identity(folder)
     about = read_json(folder / "config.json")
     config = check(about["diffusion"], Diffusion, "diffusion", file=str(folder / "config.json"))
+    if snapshot is not None and snapshot not in config.train.snapshots:
+        kept = ", ".join(str(step) for step in config.train.snapshots) or "none"
+        raise ValueError(f"{folder}: no snapshot of step {snapshot} (there is: {kept}); see train.snapshots")
     model = DiffusionModel(config, about["latents"])
-    model.load_state_dict(load_file(folder / "ema.safetensors"))
+    model.load_state_dict(load_file(folder / weights_name(snapshot)))
     return model.eval().requires_grad_(False), about
+
+
+def weights_name(snapshot: int | None = None) -> str:
+    """The file of averaged weights: those of the end, or after so many steps."""
+    return "ema.safetensors" if snapshot is None else f"ema-{snapshot}.safetensors"

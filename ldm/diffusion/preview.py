@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.diffusion.model import Denoise
+from ldm.diffusion.model import Denoise, noise_of
 from ldm.diffusion.schedule import Schedule
 
 
@@ -19,5 +19,6 @@ def preview(denoise: Denoise, noise: Float[Tensor, "b c h w"], schedule: Schedul
         latent = denoise(noisy, torch.full((len(noise),), steps[i], device=noise.device))
         if i == 0:
             return latent
-        noisy = schedule.alpha[steps[i - 1]] * latent + schedule.sigma[steps[i - 1]] * (noisy - alpha * latent) / sigma
+        direction = noise_of(noisy, latent, alpha, sigma)
+        noisy = schedule.alpha[steps[i - 1]] * latent + schedule.sigma[steps[i - 1]] * direction
     raise AssertionError("a schedule has at least one step")

@@ -14,10 +14,19 @@ class Training(Section):
     batch: int = Field(ge=1)
     """Pictures a step, over all processes."""
     lr: float = Field(gt=0)
+    """The largest rate."""
     warmup: int = Field(ge=0)
-    """Steps over which the rate rises linearly from zero."""
+    """Steps over which the rate rises linearly to `lr`."""
+    warmup_from: float = Field(default=0.0, ge=0, lt=1)
+    """Where it rises from, as a part of `lr`."""
     decay: Literal["none", "cosine"] = "cosine"
-    """cosine: constant for the first half, then down to 5 %. none: constant."""
+    """cosine: stays at `lr` until `decay_from`, then falls along half a cosine to `decay_to`. none: stays."""
+    decay_from: int | None = Field(default=None, ge=0)
+    """Step at which the rate begins to fall. Absent: half of `steps`."""
+    decay_until: int | None = Field(default=None, ge=1)
+    """Step from which it stays where it has fallen to. Absent: `steps`."""
+    decay_to: float | None = Field(default=None, ge=0, le=1)
+    """What it falls to, as a part of `lr`. Absent: .05."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -28,10 +37,29 @@ class Training(Section):
     save_every: int = Field(ge=1)
     """Steps between checkpoints."""
     picture_every: int = Field(ge=1)
-    """Steps between pictures of the current state."""
+    """Steps between looks at the current state: pictures, and figures of held-back data."""
 
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> "Training":
         if self.warmup >= self.steps:
             raise ValueError(f"warmup {self.warmup} must be less than steps {self.steps}")
         return self
+
+    @model_validator(mode="after")
+    def _falls_after_it_rose(self) -> "Training":
+        given = [key for key in ("decay_from", "decay_until", "decay_to") if getattr(self, key) is not None]
+        if self.decay == "none" and given:
+            raise ValueError(f"{given[0]} is for decay: cosine; say so, or leave it out")
+        first, last = self.falls
+        if self.decay == "cosine" and given and not self.warmup <= first < last:
+            raise ValueError(
+                f"the rate rises until warmup {self.warmup} and falls from {first} to {last}: these must come in order;"
+                " give decay_from and decay_until"
+            )
+        return self
+
+    @property
+    def falls(self) -> tuple[int, int]:
+        """The steps at which a cosine begins and ends."""
+        first = self.steps // 2 if self.decay_from is None else self.decay_from
+        return first, self.steps if self.decay_until is None else self.decay_until

@@ -22,12 +22,13 @@ def adamw(parameters: Iterable[nn.Parameter], config: Training) -> torch.optim.O
 def rate(config: Training, step: int) -> float:
     """The learning rate of the update that comes after `step` updates."""
     if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    half = config.steps // 2
-    if config.decay == "none" or step < half:
+        return config.lr * (config.warmup_from + (1 - config.warmup_from) * (step + 1) / config.warmup)
+    first, last = config.falls
+    if config.decay == "none" or step < first:
         return config.lr
-    through = (step - half) / (config.steps - half)
-    return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * through)))
+    through = min(1.0, (step - first) / (last - first))
+    end = 0.05 if config.decay_to is None else config.decay_to
+    return config.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * through)))
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Tensor, config: Training, step: int) -> Tensor:
