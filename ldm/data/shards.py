@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test", "held_out")
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A rectangle in parts of the picture's width and height; `category` counts in the data set's classes."""
+    """A rectangle in parts of the picture's width and height; `category` counts in dataset.json's box_classes."""
 
     x: float
     y: float

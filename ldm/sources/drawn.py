@@ -18,7 +18,7 @@ from PIL import Image
 
 from ldm.data.randomness import generator
 from ldm.data.shards import Box
-from ldm.sources.candidate import Candidate
+from ldm.sources.candidate import Candidate, Found, View
 from ldm.sources.config import Drawn
 from ldm.sources.palette import COLOURS, GROUNDS, PAIRS, SHAPES, TEXTURES
 
@@ -172,16 +172,31 @@ def _bands(along: Float[ndarray, "..."], period: float, phase: float, size: int)
     return _coverage((abs((along / period + phase) % 1 - 0.5) - 0.25) * period, size)
 
 
+def drawn(config: Drawn) -> Found:
+    return Found(
+        candidates=candidates(config),
+        total=config.count,
+        classes=PAIRS if config.objects == 1 else None,
+        box_classes=PAIRS,
+        label_map_classes=("ground", *PAIRS),
+        about={"palette": COLOURS, "grounds": GROUNDS},
+    )
+
+
+def view(scene: Scene, size: int) -> View:
+    image, label_map = draw(scene, size)
+    return View(image=image, label_map=label_map, boxes=tuple(thing.box for thing in scene.things))
+
+
 def candidates(config: Drawn) -> Iterator[Candidate]:
     """The scenes 0 to count, each with everything that is known of it."""
     for index in range(config.count):
-        drawn = scene(config, index)
+        each = scene(config, index)
         yield Candidate(
             id=f"scene-{index:07d}",
-            split="held_out" if drawn.shows(config.held_out) else None,
-            label=PAIRS[drawn.things[0].pair] if len(drawn.things) == 1 else None,
-            caption=drawn.caption,
-            boxes=tuple(thing.box for thing in drawn.things),
+            split="held_out" if each.shows(config.held_out) else None,
+            label=PAIRS[each.things[0].pair] if config.objects == 1 else None,
+            caption=each.caption,
             licence="CC0-1.0",
-            picture=partial(draw, drawn),
+            view=partial(view, each),
         )

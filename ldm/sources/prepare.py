@@ -13,15 +13,23 @@ import numpy as np
 
 from ldm.data.batches import ahead, workers
 from ldm.data.pictures import decode, grid, to_png
-from ldm.data.shards import SPLITS, Example, write_shards
+from ldm.data.shards import SPLITS, Box, Example, write_shards
 from ldm.files import fresh_folder, write_json, write_manifest
 from ldm.progress import Progress
-from ldm.sources import drawn, folder
-from ldm.sources.candidate import Candidate
-from ldm.sources.config import Captions, ClassFolders, Dataset, Drawn
-from ldm.sources.palette import COLOURS, GROUNDS, PAIRS
+from ldm.sources import config as sections
+from ldm.sources.boxes import boxes
+from ldm.sources.candidate import Candidate, Found
+from ldm.sources.captions import captions
+from ldm.sources.coco import coco
+from ldm.sources.config import Dataset
+from ldm.sources.drawn import drawn
+from ldm.sources.folder import class_folders, folder
+from ldm.sources.label_maps import label_maps
+from ldm.sources.lmdb import lmdb
+from ldm.sources.open_images import open_images
+from ldm.sources.parquet import parquet
 from ldm.sources.splits import assign, near_copies, thumbnail
-from ldm.sources.tree import Tree
+from ldm.sources.webdataset import webdataset
 
 _EVERY = 200  # pictures between two records of progress
 
@@ -33,6 +41,7 @@ class _Ready:
     candidate: Candidate
     image: slice
     label_map: slice | None
+    boxes: tuple[Box, ...] | None
     content: str
     thumbnail: np.ndarray
 
@@ -41,6 +50,7 @@ class _Ready:
 class _Pixels:
     image: bytes
     label_map: bytes | None
+    boxes: tuple[Box, ...] | None
     content: str
     thumbnail: np.ndarray
 
@@ -51,12 +61,12 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     The result depends on the pictures and their names, not on the order of files on disk, on archives or on workers.
     Raises ValueError of one line for what is wrong with `raw`.
     """
-    candidates, total = _source(config, raw)
+    found = _find(config.source, raw)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         ready: list[_Ready] = []
         skipped: list[dict[str, str]] = []
-        outcomes = ahead(partial(_render, config.size), candidates, workers())
+        outcomes = ahead(partial(_render, config.size), found.candidates, workers())
         for done, (candidate, pixels) in enumerate(outcomes, 1):
             if isinstance(pixels, _Pixels):
                 ready.append(_spooled(candidate, pixels, spool))
@@ -65,43 +75,56 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
             else:
                 skipped.append({"path": candidate.id, "reason": pixels})
             if done % _EVERY == 0:
-                yield Progress(done=done, total=total, unit="pictures")
+                yield Progress(done=done, total=found.total, unit="pictures")
         parts = _parts(config, ready, skipped)
         if not parts.get("train"):
-            raise ValueError(f"{raw}: no picture is left to train on ({total} found, {len(skipped)} skipped)")
+            raise ValueError(f"{raw}: no picture is left to train on ({found.total} found, {len(skipped)} skipped)")
         fresh_folder(out)  # only now: a mistake found above leaves an older result as it was
-        info = _write(config, out, parts, skipped, spool)
+        info = _write(config, found, out, parts, skipped, spool)
         sheet = grid([decode(_unspooled(r.image, spool)) for r in parts["train"][:64]], 8)
     write_json(out / "dataset.json", info)
     write_manifest(out)
-    yield Progress(done=total, total=total, unit="pictures", pictures={"train": sheet})
+    yield Progress(done=found.total, total=found.total, unit="pictures", pictures={"train": sheet})
 
 
-def _source(config: Dataset, raw: Path) -> tuple[Iterator[Candidate], int]:
-    """The candidates, in any order, and how many there are."""
-    source = config.source
-    if isinstance(source, Drawn):
-        return drawn.candidates(source), source.count
-    tree = Tree(raw)
-    total = len(folder.picture_names(tree))
-    if isinstance(source, Captions):
-        return folder.captions(source, tree), total
-    if isinstance(source, ClassFolders):
-        return folder.class_folders(source, tree), total
-    return folder.folder(source, tree), total
+def _find(source: sections.Source, raw: Path) -> Found:
+    match source:
+        case sections.Drawn():
+            return drawn(source)
+        case sections.Folder():
+            return folder(source, raw)
+        case sections.ClassFolders():
+            return class_folders(source, raw)
+        case sections.Captions():
+            return captions(source, raw)
+        case sections.Coco():
+            return coco(source, raw)
+        case sections.OpenImages():
+            return open_images(source, raw)
+        case sections.LabelMaps():
+            return label_maps(source, raw)
+        case sections.Boxes():
+            return boxes(source, raw)
+        case sections.Lmdb():
+            return lmdb(source, raw)
+        case sections.Parquet():
+            return parquet(source, raw)
+        case sections.WebDataset():
+            return webdataset(source, raw)
 
 
 def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
     """Its pixels, or what is wrong with it."""
     try:
-        image, label_map = candidate.picture(size)
+        view = candidate.view(size)
     except ValueError as error:
         return candidate, str(error)
     return candidate, _Pixels(
-        image=to_png(image),
-        label_map=None if label_map is None else to_png(label_map),
-        content=hashlib.sha256(image.tobytes()).hexdigest(),
-        thumbnail=thumbnail(image),
+        image=to_png(view.image),
+        label_map=None if view.label_map is None else to_png(view.label_map),
+        boxes=view.boxes,
+        content=hashlib.sha256(view.image.tobytes()).hexdigest(),
+        thumbnail=thumbnail(view.image),
     )
 
 
@@ -117,6 +140,7 @@ def _spooled(candidate: Candidate, pixels: _Pixels, spool: IO[bytes]) -> _Ready:
         candidate=candidate,
         image=append(pixels.image),
         label_map=None if pixels.label_map is None else append(pixels.label_map),
+        boxes=pixels.boxes,
         content=pixels.content,
         thumbnail=pixels.thumbnail,
     )
@@ -148,24 +172,35 @@ def _parts(config: Dataset, ready: list[_Ready], skipped: list[dict[str, str]]) 
 
 
 def _write(
-    config: Dataset, out: Path, parts: dict[str, list[_Ready]], skipped: list[dict[str, str]], spool: IO[bytes]
+    config: Dataset,
+    found: Found,
+    out: Path,
+    parts: dict[str, list[_Ready]],
+    skipped: list[dict[str, str]],
+    spool: IO[bytes],
 ) -> dict[str, Any]:
     """Write the shards; return what dataset.json says."""
-    is_drawn = isinstance(config.source, Drawn)
     candidates = [r.candidate for members in parts.values() for r in members]
-    classes = list(PAIRS) if is_drawn else sorted({c.label for c in candidates if c.label is not None})
+    classes = found.classes or _by_name({c.label for c in candidates if c.label is not None})
     numbers = {name: number for number, name in enumerate(classes)}
     for split, members in parts.items():
         write_shards(out, split, (_example(r, numbers, spool) for r in members), classes=classes or None)
-    info = {
+    return {
         "size": config.size,
         "splits": {split: len(members) for split, members in parts.items()},
         "classes": classes or None,
-        "label_map_classes": ["ground", *PAIRS] if is_drawn else None,
+        "box_classes": found.box_classes,
+        "label_map_classes": found.label_map_classes,
         "skipped": sorted(skipped, key=lambda entry: entry["path"]),
         "licences": dict(Counter(c.licence for c in candidates)),
+        **found.about,
     }
-    return info | ({"palette": COLOURS, "grounds": GROUNDS} if is_drawn else {})
+
+
+def _by_name(labels: set[str]) -> tuple[str, ...]:
+    """In order of name; where all are numbers, of number."""
+    numbers = all(label.isascii() and label.isdecimal() for label in labels)
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
 
 
 def _example(ready: _Ready, numbers: dict[str, int], spool: IO[bytes]) -> Example:
@@ -175,7 +210,7 @@ def _example(ready: _Ready, numbers: dict[str, int], spool: IO[bytes]) -> Exampl
         image=_unspooled(ready.image, spool),
         label=None if c.label is None else numbers[c.label],
         caption=c.caption,
-        boxes=c.boxes,
+        boxes=ready.boxes,
         label_map=None if ready.label_map is None else _unspooled(ready.label_map, spool),
         licence=c.licence,
     )

@@ -1,17 +1,22 @@
 """The files of a raw folder or archive, under one kind of name whichever it is."""
 
+import io
 import os
 import tarfile
+import tempfile
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Set
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_BYTES = 1 << 28
+MAX_ANNOTATIONS = 1 << 32
 
 
 class Tree:
@@ -29,14 +34,16 @@ class Tree:
                 f"{raw}: not found; put the pictures there (`dvc pull` fetches what others added) or mend `raw`"
             )
         self._paths: dict[str, Path] = {}
-        self._archives: list[Path] = []
+        self._archives: dict[Path, list[str]] = {}
         if raw.is_dir():
             self._walk()
         elif raw.name.endswith(ARCHIVES):
-            self._archives.append(raw)
+            self._archives[raw] = []
         else:
             raise ValueError(f"{raw}: neither a folder nor an archive ({', '.join(ARCHIVES)})")
-        names = [*self._paths, *(name for archive in self._archives for name, _, _ in _members(archive))]
+        for archive in self._archives:
+            self._archives[archive] = [name for name, _, _ in members(archive)]
+        names = [*self._paths, *(name for inside in self._archives.values() for name in inside)]
         self.names = sorted(set(names))
         if len(self.names) != len(names):
             twice = min(name for name, count in Counter(names).items() if count > 1)
@@ -49,10 +56,60 @@ class Tree:
         for name, path in self._paths.items():
             if name in wanted:
                 yield name, _content(path)
-        for archive in self._archives:
-            for name, tar, member in _members(archive):
-                if name in wanted:
-                    yield name, _extract(archive, name, tar, member)
+        for archive, names in self._archives.items():
+            if any(name in wanted for name in names):
+                for name, tar, member in members(archive):
+                    if name in wanted:
+                        yield name, extract(archive, name, tar, member)
+
+    def reader(self, wanted: Set[str]) -> Callable[[str], bytes]:
+        """The content of any of the files `wanted` by name, in any order.
+
+        What lies in archives is copied to a scratch file at once: it belongs to pictures that come in another order.
+        """
+        packed = wanted - self._paths.keys()
+        places: dict[str, tuple[int, int]] = {}
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the reader)
+        for name, content in self.read(packed) if packed else ():
+            places[name] = (spool.tell(), len(content))
+            spool.write(content)
+
+        def read(name: str) -> bytes:
+            if name in self._paths:
+                return _content(self._paths[name])
+            start, size = places[name]
+            spool.seek(start)
+            return spool.read(size)
+
+        return read
+
+    def open(self, name: str, mending: str) -> IO[bytes]:
+        """A file of annotations, which may be larger than a picture; ValueError with the `mending` where there is none.
+
+        One in an archive is read into memory.
+        """
+        if name in self._paths:
+            try:
+                return self._paths[name].open("rb")
+            except OSError as error:
+                raise ValueError(f"{self._paths[name]}: cannot be read: {error.strerror}") from None
+        if name not in self.names:
+            raise ValueError(f"{self.raw}/{name}: not found; {mending}")
+        for archive, names in self._archives.items():
+            if name in names:
+                for inside, tar, member in members(archive):
+                    if inside == name:
+                        return io.BytesIO(extract(archive, name, tar, member, MAX_ANNOTATIONS))
+        raise ValueError(f"{self.raw}/{name}: changed while it was read; start again")
+
+    def text(self, name: str, mending: str) -> str:
+        """The same as text: UTF-8, a byte order mark passed over."""
+        with self.open(name, mending) as file:
+            content = file.read()
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.raw}/{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
     def _walk(self) -> None:
         for folder, folders, files in os.walk(self.raw):
@@ -60,12 +117,44 @@ class Tree:
             for file in sorted(files):
                 path = Path(folder, file)
                 if folder == str(self.raw) and file.endswith(ARCHIVES) and not file.startswith("."):
-                    self._archives.append(path)
+                    self._archives[path] = []
                 elif not file.startswith("."):
                     name = _name(path.relative_to(self.raw).as_posix(), self.raw)
                     if name in self._paths:
                         raise ValueError(f"{self.raw}: duplicate id '{name}': two files whose names look the same")
                     self._paths[name] = path
+
+
+def matching(raw: Path, pattern: str) -> list[tuple[str, Path]]:
+    """Name and path of the files below `raw` whose names match, in order of name; ValueError where none does.
+
+    Their content is not looked at, so an archive here is one file.
+    """
+    if not raw.is_dir():
+        raise ValueError(f"{raw}: {'not a folder' if raw.exists() else 'not found'}; put the files there or mend `raw`")
+    found = {}
+    for folder, folders, files in os.walk(raw):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            path = Path(folder, file)
+            name = _name(path.relative_to(raw).as_posix(), raw)
+            if not file.startswith(".") and fnmatchcase(name, pattern):
+                found[name] = path
+    if not found:
+        raise ValueError(f"{raw}: no file matches '{pattern}'; put the files there or mend source.splits")
+    return sorted(found.items())
+
+
+def below(names: list[str], folder: str) -> list[str]:
+    """Those of `names` that lie in `folder` or deeper; `.`: all."""
+    prefix = inside(folder, "")
+    return [name for name in names if name.startswith(prefix)]
+
+
+def inside(folder: str, name: str) -> str:
+    """`name` in `folder` as a Tree names it."""
+    place = unicodedata.normalize("NFC", PurePosixPath(folder, name).as_posix())
+    return place if name else "" if place == "." else f"{place}/"
 
 
 def _name(name: str, place: Path) -> str:
@@ -84,14 +173,16 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _check_size(place: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise ValueError(f"{place}: {size:,} bytes, more than {MAX_BYTES:,}; it is no picture, take it away")
+def _check_size(place: Path, size: int, largest: int = MAX_BYTES) -> None:
+    if size > largest:
+        raise ValueError(f"{place}: {size:,} bytes, more than {largest:,}; it is no picture, take it away")
 
 
-def _members(archive: Path) -> Iterator[tuple[str, tarfile.TarFile, tarfile.TarInfo]]:
-    with _one_line(archive), tarfile.open(archive, "r|*") as tar:
+def members(archive: Path, mode: str = "r|*") -> Iterator[tuple[str, tarfile.TarFile, tarfile.TarInfo]]:
+    """Name, archive and member of each plain file; ValueError of one line at damage, at links and at names outside."""
+    with _one_line(archive), tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
         for member in tar:
+            tar.members.clear()  # else it keeps them all
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"{archive}: member '{member.name}' leads outside of the archive; pack it again")
@@ -102,8 +193,8 @@ def _members(archive: Path) -> Iterator[tuple[str, tarfile.TarFile, tarfile.TarI
             yield _name(path.as_posix(), archive), tar, member
 
 
-def _extract(archive: Path, name: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    _check_size(archive / name, member.size)
+def extract(archive: Path, name: str, tar: tarfile.TarFile, member: tarfile.TarInfo, largest: int = MAX_BYTES) -> bytes:
+    _check_size(archive / name, member.size, largest)
     with _one_line(archive):
         file = tar.extractfile(member)
         assert file is not None, f"{archive}: {name} is a plain file"

@@ -17,7 +17,7 @@ from ldm.sources.prepare import prepare
 def test_a_folder_is_pictures_known_by_their_path(raw, prepared):
     found = prepared(raw, licence="CC BY 4.0")
     assert found.info == {
-        "size": 16, "splits": {"train": 12}, "classes": None, "label_map_classes": None,
+        "size": 16, "splits": {"train": 12}, "classes": None, "box_classes": None, "label_map_classes": None,
         "skipped": [], "licences": {"CC BY 4.0": 12},
     }  # fmt: skip
     assert found.splits["train"].ids == sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.png"))
@@ -67,7 +67,8 @@ def test_drawn_scenes_bring_all_that_is_known_of_them(tmp_path):
     info = json.loads((tmp_path / "out/dataset.json").read_text())
     assert list(info["splits"]) == sorted(info["splits"]) == ["held_out", "test", "train", "validation"]
     assert sum(info["splits"].values()) == 40
-    assert info["classes"] == list(PAIRS)
+    assert info["classes"] is None
+    assert info["box_classes"] == list(PAIRS)
     assert info["label_map_classes"] == ["ground", *PAIRS]
     assert {name: tuple(rgb) for name, rgb in info["palette"].items()} == COLOURS
     assert list(info["grounds"]) == sorted(GROUNDS)
