@@ -16,6 +16,8 @@ from ldm.data.batches import mixed
 from ldm.data.pictures import grid, to_float, to_uint8
 from ldm.data.shards import Images
 
+Rows = Sequence[Mapping[str, int | float]]
+"""Of a history: step and scalars, each the mean since the row before."""
 MEASURED = 64
 SHOWN = 8
 ROWS = 5
@@ -79,7 +81,7 @@ def _psnr(image: UInt8[Tensor, "b 3 h w"], other: UInt8[Tensor, "b 3 h w"]) -> F
     return (10 * torch.log10(255.0**2 / error)).clamp(max=100)
 
 
-def losing(rows: Sequence[Mapping[str, float]], joined: int) -> str | None:
+def losing(rows: Rows, joined: int) -> str | None:
     """Why the first stage loses against a discriminator that joined at step `joined`; None where it does not.
 
     `rows` are those of the history so far. It loses where the discriminator has had nothing to learn for some rows
@@ -102,13 +104,13 @@ def losing(rows: Sequence[Mapping[str, float]], joined: int) -> str | None:
     )
 
 
-def newly_losing(rows: Sequence[Mapping[str, float]], joined: int) -> list[str]:
+def newly_losing(rows: Rows, joined: int) -> list[str]:
     """What `losing` says where it did not say so one row before, so that it is said once."""
     said = losing(rows, joined)
     return [] if said is None or losing(rows[:-1], joined) else [said]
 
 
-def verdict(rows: Sequence[Mapping[str, float]], steps: int, split: str) -> str:
+def verdict(rows: Rows, steps: int, split: str) -> str:
     """Whether `steps` were enough, by how val_psnr changed over their last fifth."""
     seen = [(row["step"], row["val_psnr"]) for row in rows if "val_psnr" in row]
     earlier = [psnr for step, psnr in seen if step <= 0.8 * steps]

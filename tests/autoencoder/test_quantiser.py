@@ -1,0 +1,105 @@
+"""Laws of the codebook: nearest codes, straight-through gradients, the commitment's side, revived codes."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ldm.autoencoder import quantiser
+from ldm.autoencoder.quantiser import Codebook, Usage, use
+from ldm.data.randomness import generator
+
+
+@pytest.fixture
+def codebook() -> Codebook:
+    torch.manual_seed(0)
+    made = Codebook(16, 3)
+    torch.nn.init.normal_(made.codes)
+    return made
+
+
+def latent() -> torch.Tensor:
+    return torch.randn(2, 3, 4, 5, generator=generator("latent")).requires_grad_()
+
+
+@pytest.mark.parametrize("held", [1, 100, 1 << 24])
+def test_the_nearest_code_is_the_one_that_brute_force_finds(held, codebook, monkeypatch):
+    monkeypatch.setattr(quantiser, "DISTANCES", held)
+    z = latent().detach()
+    distance = (z[:, None] - codebook.codes[None, :, :, None, None]).square().sum(2)
+    assert torch.equal(codebook.nearest(z), distance.argmin(1))
+    assert torch.equal(codebook.nearest(codebook(z)), codebook.nearest(z))
+
+
+def test_a_gradient_passes_as_through_the_identity(codebook):
+    z = latent()
+    direction = torch.randn(z.shape)
+    quantised = codebook.quantise(z, beta=0.25)
+    torch.testing.assert_close(quantised.latent, codebook(z))
+    (quantised.latent * direction).sum().backward()
+    assert torch.equal(z.grad, direction)
+    assert codebook.codes.grad is None
+
+
+def test_beta_weighs_the_commitment_and_not_the_codes(codebook):
+    def gradients(beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+        z = latent()
+        return torch.autograd.grad(codebook.quantise(z, beta).loss, [z, codebook.codes])
+
+    (of_latent, of_codes), (of_latent2, of_codes2) = gradients(0.25), gradients(0.5)
+    torch.testing.assert_close(of_latent2, 2 * of_latent)
+    torch.testing.assert_close(of_codes2, of_codes)
+    z = latent()
+    expected = 0.25 * 2 * (z - codebook(z)) / z.numel()
+    torch.testing.assert_close(of_latent, expected.detach())
+    with torch.no_grad():
+        torch.testing.assert_close(codebook.quantise(z, 0.25).loss, 1.25 * F.mse_loss(codebook(z), z))
+
+
+def test_it_is_the_quantiser_that_diffusers_has_under_its_corrected_option(codebook):
+    diffusers = pytest.importorskip("diffusers.models.autoencoders.vq_model")
+    peer = diffusers.VectorQuantizer(16, 3, beta=0.25, legacy=False, sane_index_shape=True)
+    peer.embedding.weight.data = codebook.codes.data.clone()
+    z = latent()
+    theirs, loss, (_, _, codes) = peer(z)
+    ours = codebook.quantise(z, beta=0.25)
+    assert torch.equal(ours.codes, codes)
+    torch.testing.assert_close(ours.latent, theirs)
+    (gradient,) = torch.autograd.grad(ours.loss, z)
+    assert loss.item() == pytest.approx(ours.loss.item(), rel=1e-5)
+    # theirs has beta on the commitment where legacy is false
+    torch.testing.assert_close(torch.autograd.grad(loss, z)[0], gradient)
+
+
+def test_use_counts_shares_and_perplexity():
+    assert use(torch.tensor([0, 0, 0])) == (0.0, 0.0)
+    assert use(torch.tensor([7, 7, 7, 0])) == (0.75, pytest.approx(3))
+    assert use(torch.tensor([9, 0])) == (0.5, pytest.approx(1))
+
+
+def test_codes_that_nothing_is_near_come_back_to_life(codebook):
+    codebook.codes.data[4:] = 100.0  # far from every latent
+    average = Codebook(16, 3)
+    usage = Usage([codebook, average], after=3)
+    before = average.codes.detach().clone()
+    for step in range(3):
+        z = latent()
+        usage.add(codebook.quantise(z, 0.25), generator("step", step))
+        if step < 2:
+            assert (codebook.codes[4:] == 100).all()
+    places = z.detach().permute(0, 2, 3, 1).reshape(-1, 3)
+    alive = codebook.codes.detach()
+    assert all((places == code).all(1).any() for code in alive[4:])
+    assert len(alive[4:].unique(dim=0)) == 12
+    assert torch.equal(average.codes[4:], codebook.codes[4:])
+    assert torch.equal(average.codes[:4], before[:4])
+    assert usage.report()["codebook_used"] <= 0.25
+    usage.add(codebook.quantise(z, 0.25), generator("step", 3))
+    assert usage.report()["codebook_used"] >= 0.75
+
+
+def test_without_revival_no_code_is_moved(codebook):
+    codebook.codes.data[4:] = 100.0
+    usage = Usage([codebook], after=None)
+    for step in range(5):
+        usage.add(codebook.quantise(latent(), 0.25), generator("step", step))
+    assert (codebook.codes[4:] == 100).all()
