@@ -15,7 +15,7 @@ from flows.override import TABLES
 from ldm import conditioning
 from ldm.autoencoder.config import Architecture, Identity
 from ldm.autoencoder.model import build as build_autoencoder
-from ldm.config import section
+from ldm.config import load, section
 from ldm.unet.model import UNet
 
 FILE = Path(__file__).resolve().parents[1] / "presets" / "paper.yaml"
