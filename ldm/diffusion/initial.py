@@ -62,7 +62,9 @@ def _of_other_data(ours: nn.Module, given: nn.Module, condition: Conditions, inf
 
 def _differing(config: Diffusion, theirs: Diffusion) -> tuple[str, Any, Any] | None:
     """What changes the function although every tensor fits: its name, ours and theirs."""
-    for width in dict.fromkeys(map(int, config.unet.widths)):
+    for level, width in enumerate(map(int, config.unet.widths)):
+        if 2**level not in config.unet.attention_factors and 2**level != config.unet.factor:
+            continue
         heads = config.unet.heads_of(width), theirs.unet.heads_of(width)
         if heads[0] != heads[1]:
             return f"unet.heads of width {width}", *heads
