@@ -1,0 +1,1 @@
+"""Models of others: checkpoints as the paper's authors released them, and folders of diffusers."""
