@@ -1,0 +1,108 @@
+"""From a row's guide to a distance: what it compares, and with what."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ldm.autoencoder.model import FirstStage, VQAutoencoder
+from ldm.data.pictures import to_float, to_uint8
+from ldm.nn.vision import perceptual
+from ldm.sampling.config import ClipGuide, Drawing, PictureGuide, SmallGuide
+from ldm.sampling.image_guidance import Distance, Pictures, grey, l2, masked, reduced
+
+Measure = Callable[[Pictures, Pictures], Float[Tensor, " b"]]
+Likeness = Callable[[Pictures, Sequence[str]], Float[Tensor, " b"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """What guides ask of foreign networks, on the model's device."""
+
+    perceptual: Measure | None = None
+    clip: Likeness | None = None
+
+
+def networks(how: Drawing, weights: Path, device: torch.device) -> Networks:
+    """The networks that `how` needs, from `weights`, a folder of data/weights (or none, where it needs none)."""
+    match how.guide:
+        case ClipGuide():
+            from ldm.nn.clip import load  # costs seconds, and is for this guide alone
+
+            clip = load(weights)
+            if clip is None:
+                raise ValueError("guide: {kind: clip} needs a folder of data/weights of kind clip, not none")
+            return Networks(clip=clip.to(device).similarity)
+        case PictureGuide(distance="perceptual") | SmallGuide(distance="perceptual"):
+            network = perceptual(weights)
+            if network is None:
+                raise ValueError("guide: distance: perceptual needs a folder of data/weights, not none")
+            return Networks(perceptual=network.to(device))
+    return Networks()
+
+
+def distance(
+    guide: PictureGuide | SmallGuide | ClipGuide,
+    rows: dict[str, Tensor],
+    picture: Pictures | None,
+    small: Pictures | None,
+    using: Networks,
+    prompts: Sequence[str],
+) -> Distance:
+    """How far pictures are from what `guide` holds them to.
+
+    `picture` is the rows' own and `small` the smaller sample, for guides that compare with them.
+    """
+    if isinstance(guide, ClipGuide):
+        likeness, texts = using.clip, [guide.prompt] * len(prompts) if guide.prompt is not None else prompts
+        assert likeness is not None
+        return lambda pictures: -likeness(pictures, texts)
+    transform = _transform(guide, rows, small)
+    if small is not None:
+        target = small
+    elif guide.kind == "low_resolution":
+        target = to_float(rows["low_resolution"])
+    else:
+        assert picture is not None
+        target = transform(picture)
+    measure = l2 if guide.distance == "l2" else using.perceptual
+    assert measure is not None
+    return lambda pictures: measure(transform(pictures), target)
+
+
+def _transform(
+    guide: PictureGuide | SmallGuide, rows: dict[str, Tensor], small: Pictures | None
+) -> Callable[[Pictures], Pictures]:
+    match guide.kind:
+        case "small":
+            assert small is not None
+            height, width = small.shape[2:]
+            return lambda pictures: reduced(pictures, (height, width))
+        case "low_resolution":
+            height, width = rows["low_resolution"].shape[2:]
+            return lambda pictures: reduced(pictures, (height, width))
+        case "grey":
+            return grey
+        case "masked":
+            hole = rows["mask"][:, None] > 0
+            return lambda pictures: masked(pictures, hole)
+        case "identity":
+            return lambda pictures: pictures
+
+
+def paint(first_stage: FirstStage, raw: Float[Tensor, "b z h w"]) -> Pictures:
+    """The decoded picture, with a gradient: through a codebook's rounding it passes straight."""
+    if isinstance(first_stage, VQAutoencoder):
+        return first_stage.paint(raw + (first_stage.codebook(raw) - raw).detach())
+    return first_stage.decode(raw)
+
+
+def original(first_stage: FirstStage, rows: dict[str, Tensor]) -> UInt8[Tensor, "b 3 H W"]:
+    """The rows' pictures: themselves where they are there (`picture`, or `pixels` of the identity), else decoded."""
+    for column in ("picture", "pixels"):
+        if column in rows:
+            return rows[column]
+    return to_uint8(first_stage.decode(rows["mean"]))

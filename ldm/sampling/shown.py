@@ -1,0 +1,41 @@
+"""What a model was shown, as a person can look at it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ldm.autoencoder.model import FirstStage
+from ldm.data.layouts import draw_layout
+from ldm.data.pictures import from_image, to_float, to_uint8
+from ldm.data.samples import coloured
+from ldm.sampling.guides import original
+from ldm.sampling.image_guidance import grey
+
+HOLE = 128
+
+
+@torch.no_grad()
+def shown(
+    kinds: Mapping[str, str], inpainted: bool, rows: dict[str, Tensor], first_stage: FirstStage, info: dict[str, Any]
+) -> UInt8[Tensor, "b 3 h w"] | None:
+    """A picture for each row, on the CPU: of its channels, else of its boxes; None for labels, texts and nothing.
+
+    `kinds` {tokens, channels}: of the model's condition. `inpainted`: with a hole, whether the model was told of it or
+    not. `info`: latents.json of the rows.
+    """
+    if inpainted:
+        return original(first_stage, rows).masked_fill(rows["mask"][:, None] > 0, HOLE).cpu()
+    match kinds["channels"]:
+        case "low_resolution":
+            return rows["low_resolution"].cpu()
+        case "grey":
+            return to_uint8(grey(to_float(original(first_stage, rows)))).cpu()
+        case "label_map":
+            return torch.stack([coloured(label_map) for label_map in rows["label_map"].cpu()])
+    if kinds["tokens"] == "layout":
+        side = info["latent_shape"][-1] * info["factor"]
+        return torch.stack([from_image(draw_layout(ids, info, side)) for ids in rows["layout"].cpu()])
+    return None

@@ -1,0 +1,113 @@
+"""The batches of a sample stage: drawn once, kept on disk, read again in order."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from ldm.autoencoder.model import FirstStage
+from ldm.data.batches import mixed
+from ldm.data.latents import Latents
+from ldm.data.pictures import encode
+from ldm.data.samples import Sample, mask_png
+from ldm.diffusion.model import DiffusionModel
+from ldm.sampling.config import Samples
+from ldm.sampling.draw import draw
+from ldm.sampling.guides import Networks
+from ldm.sampling.kept import keep, kept
+from ldm.sampling.sheet import MOST
+from ldm.sampling.shown import shown
+
+Picture = UInt8[Tensor, "3 _ _"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a sample stage draws; `folder` is where batches are kept until all are there."""
+
+    config: Samples
+    model: DiffusionModel
+    first_stage: FirstStage
+    data: Latents
+    networks: Networks
+    kinds: Mapping[str, str]
+    """Of the condition's tokens and channels."""
+    folder: Path
+
+    @property
+    def inpaints(self) -> bool:
+        return self.config.keep_known or self.kinds["channels"] == "mask"
+
+    def starts(self) -> range:
+        """The number of the first sample of each batch."""
+        return range(0, self.config.count, self.config.batch)
+
+    def batch(self, start: int) -> tuple[list[Picture], list[int]]:
+        """Pictures, and the row whose condition each has; drawn where they are not kept yet.
+
+        Always exactly `config.batch` are drawn, so that the bytes of one never depend on how many are wanted.
+        """
+        wanted = self._wanted(start)
+        path = self.folder / f"batch-{start:09d}.safetensors"
+        pictures = kept(path)
+        if pictures is None:
+            numbers = range(start, start + self.config.batch)
+            prompts = [self.data.caption(row) or "" for row in wanted.tolist()]
+            steps = draw(
+                self.model, self.first_stage, self._rows(wanted), numbers, self.config,
+                paste=self.inpaints, networks=self.networks, prompts=prompts,
+            )  # fmt: skip
+            (last,) = deque(steps, maxlen=1)
+            pictures = last.pictures()
+            keep(path, pictures)
+        return list(pictures[: self.config.count - start]), wanted.tolist()
+
+    def samples(self) -> Iterator[Sample]:
+        """All of them, in order, a batch at a time."""
+        for start in self.starts():
+            pictures, wanted = self.batch(start)
+            rows = self.data.read(torch.tensor(wanted))
+            seen = self._shown(start)
+            for i, picture in enumerate(pictures):
+                low, label = rows.get("low_resolution"), int(rows["label"][i])
+                yield Sample(
+                    id=self.data.ids[wanted[i]],
+                    seed=start + i,
+                    image=encode(picture),
+                    label=None if label < 0 else label,
+                    caption=self.data.caption(wanted[i]),
+                    low_resolution=None if low is None else encode(low[i]),
+                    shown=None if seen is None else encode(seen[i]),
+                    mask=mask_png(rows["mask"][i]) if self.inpaints else None,
+                )
+
+    def first(self) -> list[tuple[Picture, Picture | None]]:
+        """The first samples, and what the model was shown for each."""
+        return list(islice(self._pairs(), MOST))
+
+    def _pairs(self) -> Iterator[tuple[Picture, Picture | None]]:
+        for start in self.starts():
+            pictures, _ = self.batch(start)
+            seen = self._shown(start)
+            for i, picture in enumerate(pictures):
+                yield picture, None if seen is None else seen[i]
+
+    def _shown(self, start: int) -> UInt8[Tensor, "b 3 h w"] | None:
+        rows = self._rows(self._wanted(start))
+        return shown(self.kinds, self.inpaints, rows, self.first_stage, self.data.info)
+
+    def _rows(self, wanted: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        device = self.model.scale.shift.device
+        return {name: values.to(device) for name, values in self.data.read(wanted).items()}
+
+    def _wanted(self, start: int) -> Int[Tensor, " b"]:
+        """The row of each sample of a batch: every picture as it was first drawn, whatever the seed."""
+        first_draws = (self.data.draws == 0).nonzero().flatten()
+        batches = -(-self.config.count // self.config.batch)
+        order = first_draws[mixed(batches * self.config.batch, len(first_draws))]
+        return order[start : start + self.config.batch]

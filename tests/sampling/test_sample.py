@@ -1,0 +1,167 @@
+"""The sample stage: resumed is uninterrupted, a sample does not depend on the others, and what it leaves on disk."""
+
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ldm.config import check
+from ldm.data import samples as shards
+from ldm.data.pictures import decode
+from ldm.data.samples import read_samples
+from ldm.sampling.config import Samples
+from ldm.sampling.sample import sample
+from tests.sampling.small import RUN, SIDE
+
+NAMES = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "split": "test"}
+FEW = {"sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "batch": 2, "count": 5, "seed": 3}
+
+
+def section(**changes):
+    return check(NAMES | FEW | changes, Samples, "samples.x")
+
+
+def run(folders, out, resume, name="text", **changes):
+    none = folders / "none"
+    return sample(
+        section(**changes), RUN, folders / name, folders / "autoencoder", folders / "latents", none, out, resume
+    )
+
+
+def ended(folders, tmp_path, name="text", **changes):
+    out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+    for progress in run(folders, out, tmp_path / "resume", name, **changes):
+        last = progress
+    assert last.done == last.total
+    return out
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def images(folder):
+    return [row.image for row in read_samples(folder)]
+
+
+def test_stopped_after_any_batch_it_ends_in_the_same_bytes(folders, tmp_path):
+    whole = contents(ended(folders, tmp_path, guidance=2.0))
+    for stop in (1, 2, 3):
+        resume, out = tmp_path / f"resume-{stop}", tmp_path / f"stopped-{stop}"
+        stopped = run(folders, out, resume, guidance=2.0)
+        for _ in range(stop):
+            next(stopped)
+        stopped.close()
+        assert not out.exists()
+        dones = [progress.done for progress in run(folders, out, resume, guidance=2.0)]
+        assert dones == [2, 4, 5]
+        assert contents(out) == whole
+        assert not resume.exists()
+
+
+def test_a_kept_batch_that_the_disk_damaged_is_drawn_again(folders, tmp_path):
+    whole = contents(ended(folders, tmp_path))
+    for damage in (
+        lambda b: b[:-1] + bytes([b[-1] ^ 1]),
+        lambda b: b[: len(b) // 2],
+        lambda b: b"",
+        lambda b: b"x" + b,
+    ):
+        stopped = run(folders, tmp_path / "again", tmp_path / "resume")
+        next(stopped)
+        stopped.close()
+        kept = tmp_path / "resume" / "batch-000000000.safetensors"
+        kept.write_bytes(damage(kept.read_bytes()))
+        list(run(folders, tmp_path / "again", tmp_path / "resume"))
+        assert contents(tmp_path / "again") == whole
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"size": [48, 32]}, {"start": {"strength": 0.5}}, {"sampler": {"kind": "ddpm"}, "start": {"strength": 0.05}}],
+    ids=str,
+)
+def test_a_sample_does_not_depend_on_how_many_are_wanted(folders, tmp_path, changes):
+    five = images(ended(folders, tmp_path, name="plain", **changes))
+    assert images(ended(folders, tmp_path, name="plain", **changes | {"count": 3})) == five[:3]
+    assert len(set(five)) == 5
+
+
+def test_alone_or_in_another_batch_it_is_the_same_but_for_rounding(folders, tmp_path):
+    two, three = (
+        torch.stack([decode(png) for png in images(ended(folders, tmp_path, batch=batch))]).int() for batch in (2, 3)
+    )
+    assert (two - three).abs().max() <= 1
+
+
+def test_samples_are_written_a_few_at_a_time_and_read_back_the_same(folders, tmp_path, monkeypatch):
+    one = ended(folders, tmp_path)
+    monkeypatch.setattr(shards, "GROUP_ROWS", 2)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 4)
+    parts = ended(folders, tmp_path)
+    assert sorted(path.name for path in parts.glob("*.parquet")) == ["samples-00000.parquet", "samples-00001.parquet"]
+    assert pq.ParquetFile(parts / "samples-00000.parquet").metadata.num_row_groups == 2
+    assert list(read_samples(parts)) == list(read_samples(one))
+    assert [row.seed for row in read_samples(one)] == [0, 1, 2, 3, 4]
+
+
+def test_what_was_shown_stands_beside_the_sample(folders, tmp_path):
+    assert all(row.shown is None and row.mask is None for row in read_samples(ended(folders, tmp_path)))
+    for row in read_samples(ended(folders, tmp_path, "low_resolution")):
+        assert row.shown == row.low_resolution is not None
+    for row in read_samples(ended(folders, tmp_path, "label_map")):
+        assert 2 <= len(decode(row.shown).flatten(1).unique(dim=1).T) <= 3, "three classes, three colours"
+    for row in read_samples(ended(folders, tmp_path, "mask")):
+        hole = torch.tensor(list(Image.open(io.BytesIO(row.mask)).tobytes())).view(SIDE, SIDE) == 255
+        seen, made = decode(row.shown), decode(row.image)
+        assert (seen[:, hole] == 128).all()
+        assert torch.equal(made[:, ~hole], seen[:, ~hole]), "the known region is the picture's, to the byte"
+        assert not torch.equal(made[:, hole], seen[:, hole])
+
+
+def test_the_sheet_has_what_was_shown_above_each_row_of_samples(folders, tmp_path):
+    plain, shown = (Image.open(ended(folders, tmp_path, name) / "sheet.png") for name in ("plain", "low_resolution"))
+    assert plain.size == (5 * (SIDE + 2) + 2, SIDE + 2 + 2)
+    assert shown.size == (plain.width, 2 * (SIDE + 2) + 2)
+
+
+def test_sampling_json_names_every_option_that_had_an_effect(folders, tmp_path):
+    out = ended(folders, tmp_path, sampler={"kind": "ddpm"}, start={"strength": 0.1}, size=[32, 32])
+    about = json.loads((out / "sampling.json").read_text())
+    assert about.pop("model_identity")
+    assert about.pop("autoencoder_identity")
+    assert about == {
+        "condition": {"tokens": "text", "channels": "none"}, "count": 5, "guidance": 1.0, "model": "m", "seed": 3,
+        "sampler": {"kind": "ddpm", "num_steps": 10}, "size": [32, 32], "split": "test", "start": {"strength": 0.1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("plain", {"guidance": 2.0}, "guidance 2 leads away from the null condition.*set guidance to 1.0"),
+        ("text", {"size": [30, 32]}, r"size \[30, 32\]: height and width must each be a multiple of 8"),
+        ("text", {"patches": {"size": 12, "overlap": 4}}, "patches.size 12 must be a multiple of 8"),
+        ("text", {"snapshot": 7}, "no snapshot of step 7"),
+        ("text", {"sampler": {"kind": "plms", "num_steps": 101}}, "num_steps 101 must be from 1 to"),
+        ("text", {"sampler": {"kind": "plms", "num_steps": 30, "spacing": "released"}}, "spacing: even"),
+        ("text", {"start": {"strength": 0.01}}, "num_steps 2 is more than the 1 steps"),
+        ("text", {"start": {"strength": 0.5}, "size": [64, 64]}, "start needs pictures of the sampled size"),
+        ("mask", {"size": [64, 64]}, "inpainting needs pictures of the sampled size"),
+        ("text", {"guide": {"kind": "small", "scale": 1.0}, "size": [48, 48]}, "2, 3, ... times the training's"),
+    ],
+)
+def test_what_a_model_cannot_do_is_one_line(folders, tmp_path, name, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        list(run(folders, tmp_path / "out", tmp_path / "resume", name, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_a_guide_without_its_network_is_refused():
+    with pytest.raises(ValueError, match="guide needs a network: name a folder of data/weights"):
+        section(guide={"kind": "clip", "scale": 1.0})
+    with pytest.raises(ValueError, match="weights vgg are used by no guide"):
+        section(weights="vgg")
