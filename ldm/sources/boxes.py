@@ -1,7 +1,6 @@
 """Pictures with a file of boxes of the user's own: JSON lines, or one JSON with a list of images."""
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ldm.sources.rows import Row, by_picture, found, json_lines, licence, parsed
 from ldm.sources.tree import Tree
 
 _BEYOND = 0.01  # what rounding may put outside of the picture
+_HUGE = 1e9  # not a number of pixels either
 
 
 def boxes(config: Boxes, raw: Path) -> Found:
@@ -67,8 +67,9 @@ def _boxes(row: Row) -> Iterator[tuple[str, tuple[float, ...]]]:
         if not isinstance(category, str) or not category or box is None:
             raise ValueError(f'{place}: expected {{"category": "dog", "box": [x, y, width, height]}}, four numbers')
         if not _inside(box):
+            shown = ", ".join(f"{n:g}" for n in box)
             raise ValueError(
-                f"{place}: {list(box)} is not within 0 to 1; give parts of the picture's width and height, not pixels"
+                f"{place}: [{shown}] is not within 0 to 1; give parts of the picture's width and height, not pixels"
             )
         if not entry.get("crowd"):
             yield category, box
@@ -78,8 +79,8 @@ def _box(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
     numbers = entry.get("box", entry.get("box_xywh"))
     if not isinstance(numbers, list) or len(numbers) != 4:
         return None
-    whole = all(isinstance(n, int | float) and not isinstance(n, bool) and isfinite(n) for n in numbers)
-    return tuple(numbers) if whole else None
+    whole = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _HUGE for n in numbers)
+    return tuple(float(n) for n in numbers) if whole else None
 
 
 def _inside(box: tuple[float, ...]) -> bool:

@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +173,7 @@ def _instances(read: _Annotations) -> tuple[dict[int, str], dict[str, _Instances
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9  # and no NaN
 
 
 def _captions(read: _Annotations) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Small picture files made here, and the stage that prepares them."""
 
+import re
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,12 @@ from ldm.data.shards import SPLITS, Example, Images
 from ldm.files import read_json
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+
+_USUAL: dict[str, dict[str, object]] = {
+    "folder": {"given_splits": False},
+    "class_folders": {"given_splits": False},
+    "captions": {"file": "captions.jsonl", "caption": ["caption"]},
+}
 
 
 class Prepared:
@@ -67,13 +74,25 @@ def prepared(tmp_path) -> Callable[..., Prepared]:
     def make(raw: Path, kind: str = "folder", *, out: Path | None = None, **given: object) -> Prepared:
         section = {"size": 16, "validation": 0.0, "test": 0.0, "on_bad_image": "stop"}
         section |= {key: given.pop(key) for key in list(given) if key in section}
-        known = {"captions": {"file": "captions.jsonl", "caption": ["caption"]}}.get(kind, {"given_splits": False})
-        source = {"kind": kind, "licence": ""} | known | given
+        source = {"kind": kind, "licence": ""} | _USUAL.get(kind, {}) | given
         out = out or tmp_path / f"prepared-{next(count)}"
         config = Dataset.model_validate({"raw": str(raw), "source": source, **section})
         for _ in prepare(config, raw, out):
             pass
         return Prepared(out)
+
+    return make
+
+
+@pytest.fixture
+def mistake(prepared) -> Callable[..., str]:
+    """The one line by which preparing a folder is refused; it names the folder."""
+
+    def make(raw: Path, kind: str = "folder", **given: object) -> str:
+        with pytest.raises(ValueError, match=re.escape(str(raw))) as error:
+            prepared(raw, kind, **given)
+        assert "\n" not in str(error.value)
+        return str(error.value)
 
     return make
 

@@ -1,6 +1,5 @@
 """What is wrong with the user's files is said in one line with its place, or skipped and counted if asked for."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -9,18 +8,11 @@ import pytest
 from PIL import Image
 
 
-def mistake(prepared, raw, *arguments, **given) -> str:
-    with pytest.raises(ValueError, match=re.escape(str(raw))) as error:
-        prepared(raw, *arguments, **given)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_a_bad_picture_stops_and_is_named_and_leaves_what_was_made(raw, tmp_path, prepared):
+def test_a_bad_picture_stops_and_is_named_and_leaves_what_was_made(raw, tmp_path, prepared, mistake):
     before = prepared(raw, out=tmp_path / "out").manifest
     whole = (raw / "cat/03.png").read_bytes()
     (raw / "cat/03.png").write_bytes(whole[: len(whole) // 2])
-    message = mistake(prepared, raw, out=tmp_path / "out")
+    message = mistake(raw, out=tmp_path / "out")
     assert message.startswith(f"{raw}/cat/03.png: corrupt or truncated (")
     assert message.endswith("); mend or remove it, or say on_bad_image: skip")
     assert (tmp_path / "out/manifest.json").read_bytes() == before
@@ -54,30 +46,30 @@ def test_a_picture_in_train_like_one_in_a_given_test_split_is_left_out(tmp_path,
     assert found.info["skipped"] == [{"path": f"train/{n}.png", "reason": reason} for n in (4, 5)]
 
 
-def test_folders_with_nothing_in_them(tmp_path, prepared):
-    assert "not found; put the pictures there" in mistake(prepared, tmp_path / "nowhere")
+def test_folders_with_nothing_in_them(tmp_path, mistake):
+    assert "not found; put the pictures there" in mistake(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "no pictures there (it is empty); put .jpg, " in mistake(prepared, tmp_path / "empty")
+    assert "no pictures there (it is empty); put .jpg, " in mistake(tmp_path / "empty")
     (tmp_path / "empty/notes.txt").touch()
-    assert "no pictures there (1 other files)" in mistake(prepared, tmp_path / "empty")
+    assert "no pictures there (1 other files)" in mistake(tmp_path / "empty")
 
 
-def test_nothing_left_to_train_on(raw, prepared):
-    message = mistake(prepared, raw, size=1024, on_bad_image="skip")
+def test_nothing_left_to_train_on(raw, mistake):
+    message = mistake(raw, size=1024, on_bad_image="skip")
     assert message == f"{raw}: no picture is left to train on (12 found, 12 skipped)"
 
 
-def test_class_folders_that_are_none(raw, photo, prepared):
+def test_class_folders_that_are_none(raw, photo, mistake):
     photo(1).save(raw / "stray.png")
-    assert "'stray.png' lies in no class folder; move it" in mistake(prepared, raw, "class_folders")
-    message = mistake(prepared, raw / "cat", "class_folders")
+    assert "'stray.png' lies in no class folder; move it" in mistake(raw, "class_folders")
+    message = mistake(raw / "cat", "class_folders")
     assert message.startswith(f"{raw}/cat: '00.png' lies in no class folder")
-    message = mistake(prepared, raw, "class_folders", given_splits=True)
+    message = mistake(raw, "class_folders", given_splits=True)
     assert "'cat/00.png' is in no folder named train, validation, valid, val, test; move it or say" in message
     (raw / "stray.png").unlink()
     for folder in ("dog", "deep"):
         shutil.rmtree(raw / folder)
-    message = mistake(prepared, raw, "class_folders")
+    message = mistake(raw, "class_folders")
     assert message == f"{raw}: all pictures are of one class, 'cat'; say source.kind: folder"
 
 
@@ -99,15 +91,31 @@ def test_class_folders_that_are_none(raw, photo, prepared):
     ],
     ids=["missing", "two missing", "twice", "other key", "no file", "no object", "no JSON", "empty"],
 )  # fmt: skip
-def test_a_line_of_captions_that_is_wrong(raw, prepared, lines, message):
+def test_a_line_of_captions_that_is_wrong(raw, mistake, lines, message):
     (raw / "captions.jsonl").write_text("\n".join(lines))
-    assert mistake(prepared, raw, "captions").startswith(f"{raw}/{message.format(raw=raw)}")
+    assert mistake(raw, "captions").startswith(f"{raw}/{message.format(raw=raw)}")
 
 
-def test_a_captions_file_that_cannot_be_read(raw, prepared):
-    assert mistake(prepared, raw, "captions").startswith(f"{raw}/captions.jsonl: not found; write it, one JSON")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat/00.png,a\n", "captions.csv: no captions in it; write one row a picture"),
+        ("name,caption\ncat/00.png,a\n", "captions.csv, line 2: no 'file' that names the picture (there is: name, "),
+        ("file,text\ncat/00.png,a\n", "captions.csv, line 2: no text at 'caption' (there is: file, text); mend"),
+        ("file,caption\ncat/00.png,a, b\n", "captions.csv, line 2: 3 cells under 2 columns; put text that holds"),
+        ("file,caption\nx.png,a\n", "captions.csv, line 2: no picture 'x.png' in "),
+        ('file,caption\ncat/00.png,"a\n', "captions.csv, line 2: not valid csv: unexpected end of data"),
+    ],
+)
+def test_a_row_of_captions_that_is_wrong(raw, mistake, text, message):
+    (raw / "captions.csv").write_text(text)
+    assert mistake(raw, "captions", file="captions.csv").startswith(f"{raw}/{message}")
+
+
+def test_a_captions_file_that_cannot_be_read(raw, mistake):
+    assert mistake(raw, "captions").startswith(f"{raw}/captions.jsonl: not found; write it, one JSON")
     (raw / "captions.jsonl").write_bytes('{"file": "é"}'.encode("latin-1"))
-    assert mistake(prepared, raw, "captions") == f"{raw}/captions.jsonl: not UTF-8 at byte 10; save it as UTF-8"
+    assert mistake(raw, "captions") == f"{raw}/captions.jsonl: not UTF-8 at byte 10; save it as UTF-8"
 
 
 def test_parts_that_leave_nothing_and_splits_that_are_given_twice(prepared):

@@ -59,6 +59,17 @@ def test_a_captions_file_names_its_pictures(raw, prepared):
     assert len(found.info["skipped"]) == 10
 
 
+def test_captions_in_a_csv(raw, prepared):
+    text = 'filename,title,tags,license\ncat/00.png,"A cat,\nasleep",grey,CC0-1.0\n\ndog/06.png,Ein Hund — für dich,,\n'
+    (raw / "captions.csv").write_text(text, encoding="utf-8-sig")
+    given = {"file": "captions.csv", "caption": ["title", "tags"], "on_bad_image": "skip", "licence": "mine"}
+    found = prepared(raw, "captions", **given)
+    assert found.example("cat/00.png").caption == "A cat, asleep, grey"
+    assert found.example("dog/06.png").caption == "Ein Hund — für dich"
+    assert found.info["licences"] == {"CC0-1.0": 1, "mine": 1}
+    assert found.info["skipped"][0] == {"path": "cat/01.png", "reason": "no line in captions.csv"}
+
+
 def test_drawn_scenes_bring_all_that_is_known_of_them(tmp_path):
     source = {"kind": "drawn", "count": 40, "objects": 2, "seed": 1, "held_out": ["red circle", "blue square"]}
     section = {"raw": "none", "source": source, "size": 16, "validation": 0.2, "test": 0.2, "on_bad_image": "stop"}
