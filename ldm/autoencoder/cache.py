@@ -1,161 +1,178 @@
 """Encode a data set once: the posterior of every picture and everything that it can be conditioned on."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 from transformers import BertTokenizer
 
+from ldm.autoencoder.columns import Column, Drawn, Encoder, condition_columns, draw_picture, latent_columns
 from ldm.autoencoder.config import Latents
-from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, fitting, load
+from ldm.autoencoder.health import Health
+from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, Moments, VQAutoencoder, fitting, load
 from ldm.config import Run
 from ldm.data.latents import write_latents
-from ldm.data.pictures import low_resolution, to_float
-from ldm.data.randomness import generator
-from ldm.data.shards import Example, Images
+from ldm.data.layouts import check_vocabulary
+from ldm.data.pictures import to_float
+from ldm.data.shards import Images
 from ldm.data.tokens import encode, load_vocabulary, save_tokenizer, train_tokenizer
 from ldm.files import fresh_folder, identity, write_json, write_manifest
+from ldm.nn import clip as clips
 from ldm.progress import Progress
 from ldm.training.exact import setup
 
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
 
 def cache_latents(
-    config: Latents, run: Run, images: Path, autoencoder: Path, vocabulary: Path, out: Path
+    config: Latents, run: Run, images: Path, autoencoder: Path, vocabulary: Path, clip: Path, out: Path
 ) -> Iterator[Progress]:
-    """Write the latents of every split of `images` to `out`: training pictures `draws` times, others once."""
+    """Write the latents of every split of `images` to `out`: training pictures `draws` times, others once.
+
+    Raises ValueError of one line where the pictures lack what `config` asks for.
+    """
     device = setup(run)
     first_stage = load(autoencoder).to(device)
-    info: dict[str, Any] = Images(images, "train").info
-    fitting(info["size"], first_stage.factor, str(images))
-    fitting(info["size"], config.low_resolution, f"{images}, low_resolution {config.low_resolution}")
+    train = Images(images, "train")
+    _check(config, train.info, first_stage.factor, images)
+    captions = _captions(config, train, images)
+    tokenizer = _tokenizer(config, captions, vocabulary)
+    frozen = clips.load(clip)
     fresh_folder(out)
-    splits = {name: Images(images, name) for name in info["splits"]}
-    draws = {name: config.draws if name == "train" else 1 for name in splits}
-    counts = {name: len(split) * draws[name] for name, split in splits.items()}
-    tokenizer = _tokenizer(config, splits["train"], vocabulary)
     if tokenizer is not None:
         save_tokenizer(tokenizer, out / "tokenizer")
 
-    shapes = _shapes(config, first_stage, info["size"], tokenizer, device)
-    statistics, done = Statistics(), 0
+    encoder = Encoder(first_stage, config.batch, device)
+    conditions = condition_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
+    health = Health(first_stage.latent_channels, first_stage.codebook if isinstance(first_stage, VQAutoencoder) else None)
+    splits = {name: Images(images, name) for name in train.info["splits"]}
+    draws = {name: config.draws if name == "train" else 1 for name in splits}
+    counts = {name: len(split) * draws[name] for name, split in splits.items()}
+    shapes = _shapes([draw_picture(config, train, 0, 0, training=True)], encoder, conditions)
+    done = 0
     for name, split in splits.items():
         with write_latents(out, name, shapes) as append:
-            rows = [(i, draw) for i in range(len(split)) for draw in range(draws[name])]
-            for start in range(0, len(rows), config.batch):
-                part = rows[start : start + config.batch]
-                examples = [split.example(i) for i, _ in part]
-                pixels = torch.stack(
-                    [_drawn(split.pixels(i), config, split.ids[i], draw, name == "train") for i, draw in part]
-                )
-                columns = _encode(first_stage, pixels, config.batch, device)
+            for rows in _batches(config, split, draws[name], name == "train"):
+                moments, columns = _columns(rows, encoder, conditions)
                 if name == "train":
-                    statistics.add(columns)
-                if config.low_resolution > 1:
-                    columns["low_resolution"] = torch.stack([low_resolution(p, config.low_resolution) for p in pixels])
-                if tokenizer is not None:
-                    columns["tokens"] = encode(tokenizer, [e.caption or "" for e in examples])
+                    health.add(moments)
                 append(
-                    [e.id for e in examples],
-                    [draw for _, draw in part],
-                    [_label(e) for e in examples],
+                    [row.example.id for row in rows],
+                    [row.draw for row in rows],
+                    [-1 if row.example.label is None else row.example.label for row in rows],
                     columns,
-                    [e.caption for e in examples],
+                    [row.example.caption for row in rows],
                 )
-                done += len(part)
+                done += len(rows)
                 yield Progress(done=done, total=sum(counts.values()), unit="pictures")
 
-    mean, std = statistics.channels()
-    size = info["size"] // first_stage.factor
-    write_json(
-        out / "latents.json",
-        {
-            "kind": "identity" if isinstance(first_stage, IdentityAutoencoder) else "kl",
-            "autoencoder": identity(autoencoder),
-            "images": identity(images),
-            "factor": first_stage.factor,
-            "latent_shape": [len(mean), size, size],
-            "shapes": {column: list(shape) for column, shape in shapes.items()},
-            "counts": counts,
-            "classes": info["classes"],
-            "channel_mean": mean,
-            "channel_std": std,
-            "vocabulary_size": len(tokenizer) if tokenizer else 0,
-            "null_tokens": encode(tokenizer, [""])[0].tolist() if tokenizer else [],
-        },
-    )
+    report = health.report()
+    about = _about(config, train.info, tokenizer) | _of_latents(first_stage, config.crop or train.info["size"], report)
+    about |= {"autoencoder": identity(autoencoder), "images": identity(images)}
+    write_json(out / "latents.json", about | {"shapes": shapes, "counts": counts})
     write_manifest(out)
+    yield Progress(done=done, total=done, unit="pictures", notes=report["warnings"])
 
 
-class Statistics:
-    """Mean and standard deviation of each channel of the raw latents, of samples rather than of their means."""
-
-    def __init__(self) -> None:
-        self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
-
-    def add(self, columns: dict[str, Tensor]) -> None:
-        if "pixels" in columns:
-            value = to_float(columns["pixels"]).double()
-            squares = value.square()
-        else:
-            value = columns["mean"].double()
-            squares = value.square() + columns["std"].double().square()
-        self.count += value.numel() // value.shape[1]
-        self.total = self.total + value.sum((0, 2, 3))
-        self.squares = self.squares + squares.sum((0, 2, 3))
-
-    def channels(self) -> tuple[list[float], list[float]]:
-        mean = self.total / self.count
-        std = (self.squares / self.count - mean.square()).clamp_min(1e-12).sqrt()
-        return [round(m, 9) for m in mean.tolist()], [round(s, 9) for s in std.tolist()]
+def _about(config: Latents, info: dict[str, Any], tokenizer: BertTokenizer | None) -> dict[str, Any]:
+    """What latents.json says of the conditions; `info` is dataset.json."""
+    return {
+        "classes": info["classes"],
+        "label_map_classes": info["label_map_classes"],
+        "box_classes": info["box_classes"],
+        "vocabulary_size": len(tokenizer) if tokenizer else 0,
+        "null_tokens": encode(tokenizer, [""])[0].tolist() if tokenizer else [],
+        "layout": config.layout and config.layout.model_dump(),
+        "low_resolution": config.low_resolution and config.low_resolution.model_dump(),
+        "mask": config.mask and config.mask.model_dump(),
+    }
 
 
-def _tokenizer(config: Latents, train: Images, vocabulary: Path) -> BertTokenizer | None:
-    """From the vocabulary file, else trained on the training captions; None for a data set without captions."""
-    captions = [caption for i in range(len(train)) if (caption := train.example(i).caption)]
-    if not captions:
+def _of_latents(first_stage: FirstStage, size: int, report: dict[str, Any]) -> dict[str, Any]:
+    """What it says of the latents themselves, of pictures of `size` pixels a side."""
+    side = size // first_stage.factor
+    return {
+        "kind": _kind(first_stage),
+        "factor": first_stage.factor,
+        "size": size,
+        "latent_shape": [len(report["mean"]), side, side],
+        "channel_mean": report["mean"],
+        "channel_std": report["std"],
+        "health": report,
+    }
+
+
+def _kind(first_stage: FirstStage) -> str:
+    match first_stage:
+        case IdentityAutoencoder():
+            return "identity"
+        case VQAutoencoder():
+            return "vq"
+        case _:
+            return "kl"
+
+
+def _batches(config: Latents, images: Images, draws: int, training: bool) -> Iterator[list[Drawn]]:
+    """Every picture `draws` times, in order of (id, draw)."""
+    places = [(i, draw) for i in range(len(images)) for draw in range(draws)]
+    for start in range(0, len(places), config.batch):
+        part = places[start : start + config.batch]
+        yield [draw_picture(config, images, i, draw, training) for i, draw in part]
+
+
+def _columns(
+    rows: Sequence[Drawn], encoder: Encoder, conditions: Mapping[str, Column]
+) -> tuple[Moments, dict[str, Tensor]]:
+    moments = encoder(to_float(torch.stack([row.pixels for row in rows])))
+    columns = latent_columns(encoder.first_stage, rows, moments)
+    return moments, columns | {name: make(rows) for name, make in conditions.items()}
+
+
+def _shapes(rows: Sequence[Drawn], encoder: Encoder, conditions: Mapping[str, Column]) -> dict[str, list[int]]:
+    _, columns = _columns(rows, encoder, conditions)
+    return {name: list(values.shape[1:]) for name, values in columns.items()}
+
+
+def _check(config: Latents, info: dict[str, Any], factor: int, images: Path) -> None:
+    """Refuse what these pictures cannot give; `info` is their dataset.json."""
+    whole, size = info["size"], config.crop or info["size"]
+    if size > whole:
+        raise ValueError(f"{images}: pictures of {whole} pixels have no crop of {size}; lower latents' crop")
+    fitting(size, factor, str(images))
+    if config.low_resolution is not None:
+        low = config.low_resolution.factor
+        fitting(size, low, f"{images}, low_resolution.factor {low}")
+    if config.layout is not None:
+        if not info["box_classes"]:
+            raise ValueError(f"{images}: no boxes; leave layout out of latents, or choose a data set with boxes")
+        check_vocabulary(config.layout.vocabulary_size, len(info["box_classes"]))
+    if config.label_map and not info["label_map_classes"]:
+        raise ValueError(f"{images}: no label maps; leave label_map out of latents, or choose a data set with them")
+
+
+def _captions(config: Latents, train: Images, images: Path) -> list[str]:
+    """Those of the training pictures. Refuses to mirror pictures whose caption says what is left and right."""
+    captions = []
+    told = config.tokens is not None or config.clip != "none"
+    for i, id in enumerate(train.ids):
+        caption = train.example(i).caption if told else None
+        if caption and config.flip and (side := _SIDES.search(caption)):
+            raise ValueError(
+                f"{images}: a flip would make the caption of '{id}' untrue, for it says '{side[0]}': '{caption}'; "
+                "say flip: false in latents"
+            )
+        if caption:
+            captions.append(caption)
+    return captions
+
+
+def _tokenizer(config: Latents, captions: list[str], vocabulary: Path) -> BertTokenizer | None:
+    """From the vocabulary file, else trained on `captions`; None where there are none or no tokens are asked for."""
+    if config.tokens is None or not captions:
         return None
     if config.vocabulary != "none":
         return load_vocabulary(vocabulary / "vocab.txt", config.tokens.length)
     return train_tokenizer(captions, config.tokens.vocabulary_size, config.tokens.length)
-
-
-def _drawn(
-    pixels: UInt8[Tensor, "3 h w"], config: Latents, id_: str, draw: int, training: bool
-) -> UInt8[Tensor, "3 h w"]:
-    """Mirrored or not by (seed, id, draw); a single draw of an evaluation split is never mirrored."""
-    if not (config.flip and training):
-        return pixels
-    mirrored = torch.rand((), generator=generator(config.seed, id_, draw)) < 0.5
-    return pixels.flip(-1) if mirrored else pixels
-
-
-@torch.no_grad()
-def _encode(
-    first_stage: FirstStage, pixels: UInt8[Tensor, "b 3 h w"], batch: int, device: torch.device
-) -> dict[str, Tensor]:
-    """The posterior of each picture, run at exactly `batch` (the last one padded), so bytes never depend on a rest."""
-    if isinstance(first_stage, IdentityAutoencoder):
-        return {"pixels": pixels}
-    count = len(pixels)
-    padded = torch.cat([pixels, pixels[-1:].expand(batch - count, -1, -1, -1)])
-    moments = first_stage.encode(to_float(padded.to(device)))
-    return {"mean": moments.mean[:count].cpu(), "std": moments.std[:count].cpu()}
-
-
-def _shapes(
-    config: Latents, first_stage: FirstStage, size: int, tokenizer: BertTokenizer | None, device: torch.device
-) -> dict[str, tuple[int, ...]]:
-    probe = _encode(first_stage, torch.zeros((1, 3, size, size), dtype=torch.uint8), 1, device)
-    shapes = {name: tuple(values.shape[1:]) for name, values in probe.items()}
-    if tokenizer is not None:
-        shapes["tokens"] = (config.tokens.length,)
-    if config.low_resolution > 1:
-        shapes["low_resolution"] = (3, size // config.low_resolution, size // config.low_resolution)
-    return shapes
-
-
-def _label(example: Example) -> int:
-    return -1 if example.label is None else example.label

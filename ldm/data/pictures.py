@@ -124,6 +124,11 @@ def low_resolution(pixels: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor,
     return resize(pixels, height // factor, width // factor)
 
 
+def grey(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
+    """The luma of ITU-R 601 (Pillow's mode L) in all three channels."""
+    return from_image(to_image(pixels).convert("L").convert("RGB"))
+
+
 def grid(
     images: UInt8[Tensor, "b 3 h w"] | Sequence[UInt8[Tensor, "3 h w"]], columns: int, *, enlarge: int = 1, gap: int = 2
 ) -> Image.Image:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ldm.config import Section, check
 from ldm.files import read_json, sha256
 
-Kind = Literal["inception", "vgg16", "alexnet", "squeezenet", "cifar_resnet56"]
+Kind = Literal["inception", "vgg16", "alexnet", "squeezenet", "cifar_resnet56", "clip"]
 
 PUBLISHED = {
     "inception": "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
@@ -29,7 +29,7 @@ class Manifest(Section):
     kind: Kind
     """Which network the file fits."""
     file: str = Field(min_length=1)
-    """Name of the file beside weights.json: a state dict as `torch.save` writes it."""
+    """Name of the file beside weights.json: a state dict as `torch.save` or, of CLIP, safetensors writes it."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Hash that the file must have."""
     source: str
