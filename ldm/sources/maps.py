@@ -28,7 +28,6 @@ def read_map(content: bytes, shift: int, names: Names | None) -> Image.Image:
             raise ValueError(f"its label map has {image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
         if image.mode not in ("L", "P"):
             raise ValueError(f"its label map has mode {image.mode}; save it as PNG with one byte a pixel, its class")
-        image.load()  # numpy passes over the errors of a damaged file
         labels = np.asarray(image)
     except Image.UnidentifiedImageError:
         raise ValueError("its label map is not a PNG") from None

@@ -36,9 +36,13 @@ _EVERY = 200  # pictures between two records of progress
 
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
-    """A decoded candidate; its PNGs are in the spool."""
+    """What was a candidate, without its file: the PNGs are in the spool."""
 
-    candidate: Candidate
+    id: str
+    split: str | None
+    label: str | None
+    caption: str | None
+    licence: str
     image: slice
     label_map: slice | None
     boxes: tuple[Box, ...] | None
@@ -137,7 +141,11 @@ def _spooled(candidate: Candidate, pixels: _Pixels, spool: IO[bytes]) -> _Ready:
         return slice(start, start + len(content))
 
     return _Ready(
-        candidate=candidate,
+        id=candidate.id,
+        split=candidate.split,
+        label=candidate.label,
+        caption=candidate.caption,
+        licence=candidate.licence,
         image=append(pixels.image),
         label_map=None if pixels.label_map is None else append(pixels.label_map),
         boxes=pixels.boxes,
@@ -153,11 +161,11 @@ def _unspooled(place: slice, spool: IO[bytes]) -> bytes:
 
 def _parts(config: Dataset, ready: list[_Ready], skipped: list[dict[str, str]]) -> dict[str, list[_Ready]]:
     """The pictures of each split that has any, in order of id."""
-    ready = sorted(ready, key=lambda r: r.candidate.id)
+    ready = sorted(ready, key=lambda r: r.id)
     if not ready:
         return {}
     groups = near_copies(np.stack([r.thumbnail for r in ready])).tolist()
-    given = [r.candidate.split for r in ready]
+    given = [r.split for r in ready]
     splits = assign(groups, [r.content for r in ready], given, config.validation, config.test)
     parts: dict[str, list[_Ready]] = {}
     for split in SPLITS:
@@ -165,9 +173,7 @@ def _parts(config: Dataset, ready: list[_Ready], skipped: list[dict[str, str]]) 
             parts[split] = members
     for r, part in zip(ready, splits, strict=True):
         if part is None:
-            skipped.append(
-                {"path": r.candidate.id, "reason": "a near-copy of a picture in the given test or validation split"}
-            )
+            skipped.append({"path": r.id, "reason": "a near-copy of a picture in the given test or validation split"})
     return parts
 
 
@@ -180,8 +186,8 @@ def _write(
     spool: IO[bytes],
 ) -> dict[str, Any]:
     """Write the shards; return what dataset.json says."""
-    candidates = [r.candidate for members in parts.values() for r in members]
-    classes = found.classes or _by_name({c.label for c in candidates if c.label is not None})
+    written = [r for members in parts.values() for r in members]
+    classes = found.classes or _by_name({r.label for r in written if r.label is not None})
     numbers = {name: number for number, name in enumerate(classes)}
     for split, members in parts.items():
         write_shards(out, split, (_example(r, numbers, spool) for r in members), classes=classes or None)
@@ -192,7 +198,7 @@ def _write(
         "box_classes": found.box_classes,
         "label_map_classes": found.label_map_classes,
         "skipped": sorted(skipped, key=lambda entry: entry["path"]),
-        "licences": dict(Counter(c.licence for c in candidates)),
+        "licences": dict(Counter(r.licence for r in written)),
         **found.about,
     }
 
@@ -204,13 +210,12 @@ def _by_name(labels: set[str]) -> tuple[str, ...]:
 
 
 def _example(ready: _Ready, numbers: dict[str, int], spool: IO[bytes]) -> Example:
-    c = ready.candidate
     return Example(
-        id=c.id,
+        id=ready.id,
         image=_unspooled(ready.image, spool),
-        label=None if c.label is None else numbers[c.label],
-        caption=c.caption,
+        label=None if ready.label is None else numbers[ready.label],
+        caption=ready.caption,
         boxes=ready.boxes,
         label_map=None if ready.label_map is None else _unspooled(ready.label_map, spool),
-        licence=c.licence,
+        licence=ready.licence,
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -167,6 +168,19 @@ def test_the_number_of_workers_changes_nothing(raw, prepared, monkeypatch):
         monkeypatch.setenv("LDM_WORKERS", workers)
         manifests.add(prepared(raw, validation=0.2, test=0.2).manifest)
     assert len(manifests) == 1
+
+
+def test_the_files_are_not_kept_in_memory(tmp_path, prepared):
+    (tmp_path / "raw").mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(40):
+        pixels = noise.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"raw/{number}.png", compress_level=0)
+    tracemalloc.start()
+    prepared(tmp_path / "raw", size=8)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 12 * 300 * 300 * 3, "forty files would be more than three times that"
 
 
 def test_adding_a_picture_moves_none_of_the_others(raw, photo, prepared):
