@@ -20,7 +20,7 @@ from ldm.autoencoder.loss import (
 )
 from ldm.autoencoder.model import PatchDiscriminator, VQAutoencoder, build, fitting, start_from
 from ldm.autoencoder.quantiser import Usage
-from ldm.autoencoder.watch import HeldBack, newly_losing, verdict
+from ldm.autoencoder.watch import HeldBack, news, verdict
 from ldm.config import Run
 from ldm.data.batches import batches, workers
 from ldm.data.pictures import to_float
@@ -98,6 +98,7 @@ def train_coder(
         return reconstruction_error(image, reconstruction, config.loss, trunk)
 
     zero = torch.zeros((), device=device)
+    joined = config.loss.adversarial_start + REPORT_EVERY if config.loss.adversarial_weight else t.steps
     ahead = batches(data.batch, t.seed, start, t.steps, t.batch, len(data), workers())
     for step, pixels in enumerate(ahead, start):
         draw = generator(t.seed, "train", step, device=device)
@@ -138,7 +139,7 @@ def train_coder(
             finite(scalars, done, saved)
             history.add(done, scalars)
             window.clear()
-            notes = newly_losing(history.rows, config.loss.adversarial_start + REPORT_EVERY) if adversarial else []
+            notes = news(history.rows, joined)
         if done % t.save_every == 0 or last:
             states = {name: part.state_dict() for name, part in parts.items()}
             checkpoints.save(done, states | {"history": history.rows, "window": window})

@@ -26,6 +26,9 @@ NOTHING_TO_LEARN = 0.05
 """A discriminator's loss below which it tells every patch; guessing gives 1 (hinge) or 0.69 (vanilla)."""
 CLAMP = 0.99e4
 RISE = 1.1
+"""Of the reconstruction's error between neighbouring windows of rows."""
+SPOILT = 1.25
+"""Of the reconstruction's error above its best; what a discriminator costs when it joins stays well below."""
 SETTLED = 0.1
 """dB of PSNR over the last fifth of the steps."""
 
@@ -104,10 +107,25 @@ def losing(rows: Rows, joined: int) -> str | None:
     )
 
 
-def newly_losing(rows: Rows, joined: int) -> list[str]:
-    """What `losing` says where it did not say so one row before, so that it is said once."""
-    said = losing(rows, joined)
-    return [] if said is None or losing(rows[:-1], joined) else [said]
+def worse(rows: Rows) -> str | None:
+    """How far the reconstruction has gone from its best; None where it has not."""
+    errors = [row["reconstruction"] for row in rows]
+    if len(errors) < 2 * ROWS:
+        return None
+    best = min(sum(errors[start : start + ROWS]) for start in range(0, len(errors) - 2 * ROWS + 1, ROWS))
+    ratio = sum(errors[-ROWS:]) / best
+    if ratio <= SPOILT:
+        return None
+    return (
+        f"step {rows[-1]['step']:.0f}: the reconstruction's error is {100 * (ratio - 1):.0f} % above its best so far;"
+        " lower train.lr, or loss.adversarial_weight where it rose since the discriminator joined"
+    )
+
+
+def news(rows: Rows, joined: int) -> list[str]:
+    """What `losing` and `worse` say and did not say one row before: each once, not again and again."""
+    said = [(losing(rows, joined), losing(rows[:-1], joined)), (worse(rows), worse(rows[:-1]))]
+    return [now for now, before in said if now and not before]
 
 
 def verdict(rows: Rows, steps: int, split: str) -> str:

@@ -1,6 +1,6 @@
 """Pictures to train on, and first stages small enough for seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "kl": {"kind": "kl", "model": ARCHITECTURE, "loss": LOSS | {"kl_weight": 1e-6}},
     "vq": {"kind": "vq", "model": ARCHITECTURE | {"codebook": {"size": 32, "revive": 2}}, "loss": LOSS},
 }
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """`setup` sets the threads of the whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

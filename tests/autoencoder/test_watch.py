@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldm.autoencoder.watch import losing, newly_losing, verdict
+from ldm.autoencoder.watch import losing, news, verdict, worse
 
 
 def row(step: int, reconstruction: float = 10.0, discriminator: float = 0.6, weight: float = 1.0) -> dict[str, float]:
@@ -39,9 +39,20 @@ def test_before_the_discriminator_joined_there_is_nothing_to_lose():
 
 def test_it_is_said_once():
     rows = FAIR + [row(step, discriminator=0.01, weight=1e4) for step in range(220, 620, 20)]
-    said = [note for end in range(1, len(rows) + 1) for note in newly_losing(rows[:end], joined=0)]
+    said = [note for end in range(1, len(rows) + 1) for note in news(rows[:end], joined=0)]
     assert len(said) == 1
     assert said[0].startswith("step 300: the discriminator wins")
+
+
+def test_an_error_far_above_its_best_is_said_once_whatever_raised_it():
+    falling = [row(step, 30.0 - step / 20) for step in range(20, 420, 20)]
+    assert worse(falling) is None
+    risen = falling + [row(step, 11.0) for step in range(420, 520, 20)]
+    assert worse(risen) is None
+    spoilt = falling + [row(step, 16.0) for step in range(420, 620, 20)]
+    said = [note for end in range(1, len(spoilt) + 1) for note in news(spoilt[:end], joined=10_000)]
+    assert len(said) == 1
+    assert "the reconstruction's error is" in said[0]
 
 
 @pytest.mark.parametrize(
