@@ -1,4 +1,4 @@
-"""Samplers against what is known analytically, and against each other."""
+"""Samplers against what is known analytically, against each other, and against diffusers'."""
 
 import pytest
 import torch
@@ -7,17 +7,29 @@ from ldm.diffusion import config as c
 from ldm.diffusion.schedule import Schedule
 from ldm.nn.condition import Condition
 from ldm.sampling.guidance import guided
-from ldm.sampling.samplers import ddim, ddpm, time_steps
+from ldm.sampling.samplers import ddim, ddpm, dpm_solver, plms
+from ldm.sampling.steps import time_steps
 
-SCHEDULE = Schedule.from_config(c.Schedule(steps=1000, beta_start=0.0015, beta_end=0.0195))
+SCHEDULE = Schedule.from_config(c.Linear(kind="linear", steps=1000, beta_start=0.0015, beta_end=0.0195))
+ZERO = Schedule.from_config(
+    c.Linear(kind="linear", steps=1000, beta_start=0.0015, beta_end=0.0195, zero_terminal_snr=True)
+)
 MEAN, STD = 0.7, 0.4
+SHAPE = (4000, 1, 1, 1)
 
 
-def gaussian(noisy, step):
+def exact(schedule):
     """The exact denoiser of data that is N(MEAN, STD^2): the posterior mean of the latent given the noisy one."""
-    alpha, sigma = SCHEDULE.at(step)
-    gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
-    return MEAN + gain * (noisy - alpha * MEAN)
+
+    def gaussian(noisy, step):
+        alpha, sigma = schedule.at(step)
+        gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
+        return MEAN + gain * (noisy - alpha * MEAN)
+
+    return gaussian
+
+
+gaussian = exact(SCHEDULE)
 
 
 def noises(seed):
@@ -28,13 +40,22 @@ def noises(seed):
     return noise
 
 
-SHAPE = (4000, 1, 1, 1)
+def refuse(i):
+    raise AssertionError("asked for noise")
 
 
 def last(path):
     for latent in path:
         sample = latent
     return sample
+
+
+SAMPLERS = {
+    "ddim": lambda d, x, s, n: ddim(d, x, s, time_steps(len(s), n), 0.0, refuse),
+    "ddim eta 1": lambda d, x, s, n: ddim(d, x, s, time_steps(len(s), n), 1.0, noises(0)),
+    "plms": lambda d, x, s, n: plms(d, x, s, time_steps(len(s), n)),
+    "dpm_solver": lambda d, x, s, n: dpm_solver(d, x, s, time_steps(len(s), n)),
+}
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 50, 333, 999, 1000])
@@ -46,30 +67,58 @@ def test_any_count_of_steps_is_met_exactly_and_starts_at_the_last(num_steps):
     assert steps[-1] >= 0
 
 
+def test_the_released_spacing_is_met_exactly_or_refused():
+    for num_steps in range(1, 1001):
+        as_released = range(1, 1001, 1000 // num_steps)  # crashes where it reaches 1000, else has a length of its own
+        if len(as_released) == num_steps and 1000 not in as_released:
+            assert time_steps(1000, num_steps, "released") == list(reversed(as_released))
+            continue
+        with pytest.raises(ValueError, match=r"would take .* spacing: even"):
+            time_steps(1000, num_steps, "released")
+
+
+@pytest.mark.parametrize("num_steps", [10, 50, 100, 200, 250, 500])
+def test_the_papers_counts_are_met_as_released(num_steps):
+    assert len(time_steps(1000, num_steps, "released")) == num_steps
+
+
 @pytest.mark.parametrize("num_steps", [0, 1001])
 def test_no_other_count_is_accepted(num_steps):
     with pytest.raises(ValueError, match="must be from 1 to"):
         time_steps(1000, num_steps)
 
 
-@pytest.mark.parametrize("num_steps", [1, 3, 20, 1000])
-def test_as_many_evaluations_as_steps(num_steps):
-    path = list(ddim(gaussian, torch.randn(2, 1, 1, 1), SCHEDULE, num_steps, 0.0, noises(0)))
+@pytest.mark.parametrize("schedule", [SCHEDULE, ZERO], ids=["snr", "zero terminal snr"])
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_steps", [1, 2, 20])
+def test_one_finite_latent_a_step_also_where_no_latent_is_left_at_the_first(name, schedule, num_steps):
+    path = list(SAMPLERS[name](exact(schedule), noises(-1)(0), schedule, num_steps))
     assert len(path) == num_steps
+    assert torch.stack(path).isfinite().all()
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_ddim_converges_to_the_mean_and_variance_of_gaussian_data(eta):
+@pytest.mark.parametrize("schedule", [SCHEDULE, ZERO], ids=["snr", "zero terminal snr"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_each_converges_to_the_mean_and_variance_of_gaussian_data(name, schedule):
     """The last denoised latent is a posterior mean, so few steps lose variance; the loss vanishes with their number."""
-    samples = [last(ddim(gaussian, noises(-1)(0), SCHEDULE, n, eta, noises(0))) for n in (20, 100, 1000)]
+    paths = [SAMPLERS[name](exact(schedule), noises(-1)(0), schedule, n) for n in (10, 60, 1000)]
+    samples = [last(path) for path in paths]
     errors = [abs(sample.std().item() - STD) for sample in samples]
-    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > errors[2]
     assert samples[-1].mean().item() == pytest.approx(MEAN, abs=0.03)
     assert samples[-1].std().item() == pytest.approx(STD, rel=0.03)
 
 
-def test_ddpm_does_too():
-    sample = last(ddpm(gaussian, noises(-1)(0), SCHEDULE, noises(0)))
+def test_the_second_order_ones_need_fewer_steps():
+    true = last(SAMPLERS["ddim"](gaussian, noises(-1)(0), SCHEDULE, 1000))
+    error = {n: (last(SAMPLERS[n](gaussian, noises(-1)(0), SCHEDULE, 20)) - true).abs().mean() for n in SAMPLERS}
+    assert error["dpm_solver"] < error["ddim"]
+    assert error["plms"] < error["ddim"]
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, ZERO], ids=["snr", "zero terminal snr"])
+def test_ddpm_does_too(schedule):
+    sample = last(ddpm(exact(schedule), noises(-1)(0), schedule, list(reversed(range(1000))), noises(0)))
     assert sample.mean().item() == pytest.approx(MEAN, abs=0.03)
     assert sample.std().item() == pytest.approx(STD, rel=0.05)
 
@@ -79,16 +128,129 @@ def test_ddim_with_eta_one_and_all_steps_is_ddpm():
         torch.randn(16, 1, 1, 1),
         lambda i: torch.randn(16, 1, 1, 1, generator=torch.Generator().manual_seed(i)),
     )
-    one = last(ddim(gaussian, start, SCHEDULE, 1000, 1.0, noise))
-    other = last(ddpm(gaussian, start, SCHEDULE, noise))
+    steps = time_steps(1000, 1000)
+    one = last(ddim(gaussian, start, SCHEDULE, steps, 1.0, noise))
+    other = last(ddpm(gaussian, start, SCHEDULE, steps, noise))
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_deterministic_ddim_asks_for_no_noise():
-    def refuse(i):
-        raise AssertionError("asked for noise")
+@pytest.mark.parametrize("step", [1, 400, 999])
+def test_what_ddim_adds_with_eta_one_has_the_variance_of_ddpms_posterior(step):
+    """beta (1 - alpha-bar before) / (1 - alpha-bar): seen as the difference that unit noise makes in one step."""
+    seen = []
 
-    last(ddim(gaussian, torch.randn(1, 1, 1, 1), SCHEDULE, 10, 0.0, refuse))
+    def watch(noisy, at):
+        seen.append(noisy)
+        return torch.zeros_like(noisy)
+
+    for value in (0.0, 1.0):
+        noise = torch.full((1, 1, 1, 1), value)
+        last(ddim(watch, torch.zeros(1, 1, 1, 1), SCHEDULE, [step, step - 1], 1.0, lambda i, noise=noise: noise))
+    added = seen[3] - seen[1]
+    bar, before = SCHEDULE.alpha[step].double().square(), SCHEDULE.alpha[step - 1].double().square()
+    variance = (1 - bar / before) * (1 - before) / (1 - bar)
+    assert added.square().item() == pytest.approx(variance.item(), rel=1e-3)
+
+
+# Against diffusers, on a noise estimate that is no one's exact one, so that every coefficient shows.
+
+
+def estimate(noisy, step):
+    return 0.3 * torch.tanh(noisy * (1 + step / 1000)) + 0.1 * torch.sin(3 * noisy + step / 100)
+
+
+def denoise(noisy, step):
+    alpha, sigma = SCHEDULE.at(step)
+    return (noisy - sigma * estimate(noisy, step.float()[:, None, None, None])) / alpha
+
+
+START = torch.linspace(-2, 2, 12).view(1, 3, 2, 2)
+SAME = {"num_train_timesteps": 1000, "beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear"}
+
+
+def peer(scheduler, num_steps, **options):
+    scheduler.set_timesteps(num_steps)
+    noisy = START
+    for step in scheduler.timesteps:
+        noisy = scheduler.step(estimate(noisy, step.float()), step, noisy, **options).prev_sample
+    return noisy, scheduler.timesteps.tolist()
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("num_steps", [4, 10, 50])
+def test_released_ddim_agrees_with_diffusers(num_steps):
+    diffusers = pytest.importorskip("diffusers")
+    theirs, steps = peer(
+        diffusers.DDIMScheduler(
+            **SAME, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
+        ),
+        num_steps,
+    )
+    assert steps == time_steps(1000, num_steps, "released")
+    close(last(ddim(denoise, START, SCHEDULE, steps, 0.0, refuse, end=0)), theirs)
+
+
+@pytest.mark.parametrize("num_steps", [4, 10, 50])
+def test_even_ddim_agrees_with_diffusers_also_with_noise(num_steps):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDIMScheduler(**SAME, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
+    for eta in (0.0, 0.7):
+        drawn = torch.Generator().manual_seed(3)
+        theirs, steps = peer(scheduler, num_steps, eta=eta, generator=torch.Generator().manual_seed(3))
+        assert steps == time_steps(1000, num_steps)
+        noise = [torch.randn(START.shape, generator=drawn) for _ in range(num_steps)]
+        close(last(ddim(denoise, START, SCHEDULE, steps, eta, noise.__getitem__)), theirs)
+
+
+def test_ddpm_agrees_with_diffusers():
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler(**SAME, clip_sample=False, variance_type="fixed_small")
+    theirs, steps = peer(scheduler, 1000, generator=torch.Generator().manual_seed(3))
+    drawn = torch.Generator().manual_seed(3)
+    ours = last(ddpm(denoise, START, SCHEDULE, steps, lambda i: torch.randn(START.shape, generator=drawn)))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_steps", [4, 10, 50])
+def test_plms_agrees_with_diffusers(num_steps):
+    diffusers = pytest.importorskip("diffusers")
+    theirs, _ = peer(diffusers.PNDMScheduler(**SAME, skip_prk_steps=True, steps_offset=1), num_steps)
+    close(last(plms(denoise, START, SCHEDULE, time_steps(1000, num_steps, "released"), end=0)), theirs)
+
+
+@pytest.mark.parametrize("num_steps", [2, 4, 10, 50])
+def test_dpm_solver_agrees_with_diffusers(num_steps):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        **SAME, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", timestep_spacing="trailing",
+        final_sigmas_type="zero",
+    )  # fmt: skip
+    theirs, steps = peer(scheduler, num_steps)
+    assert steps == time_steps(1000, num_steps)
+    close(last(dpm_solver(denoise, START, SCHEDULE, steps)), theirs)
+
+
+GOLDEN = {
+    "ddim": [-58.85177, 1.13222, 56.60807],
+    "plms": [-59.82142, 0.62167, 56.5735],
+    "dpm_solver": [-140.81081, 7.3311, 145.42416],
+}
+"""Ten steps from START: the first, middle and last number of the sample, as diffusers 0.42.1 gives them."""
+
+
+@pytest.mark.parametrize("name", ["ddim", "plms", "dpm_solver"])
+def test_golden_numbers(name):
+    released, even = time_steps(1000, 10, "released"), time_steps(1000, 10)
+    sample = {
+        "ddim": lambda: ddim(denoise, START, SCHEDULE, released, 0.0, refuse, end=0),
+        "plms": lambda: plms(denoise, START, SCHEDULE, released, end=0),
+        "dpm_solver": lambda: dpm_solver(denoise, START, SCHEDULE, even),
+    }[name]
+    numbers = last(sample()).flatten()[[0, 6, 11]]
+    assert numbers.tolist() == pytest.approx(GOLDEN[name], rel=1e-4)
 
 
 def told(condition):
