@@ -22,8 +22,8 @@ class History:
         self.rows.append({"step": step, **scalars})
 
     def write(self, path: Path) -> None:
-        """As csv, numbers with six significant digits; a scalar that a row lacks is left empty."""
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        """As csv in the order of the fullest row, six significant digits; a scalar that a row lacks is left empty."""
+        columns = list(dict.fromkeys(key for row in sorted(self.rows, key=len, reverse=True) for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()

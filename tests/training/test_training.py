@@ -39,6 +39,21 @@ def test_the_rate_rises_stays_and_falls_to_five_percent():
     assert rate(config(decay="none"), 99) == 0.1
 
 
+def test_the_rate_follows_the_release_for_inpainting():
+    """Multipliers 1e-3 to .1 in 1,000 steps, then along a cosine to 1e-4 at 50,000 and on; `lr` is the peak."""
+    t = config(steps=200_000, warmup=1000, warmup_from=0.01, decay_from=1000, decay_until=50_000, decay_to=0.001)
+    found = [rate(t, step) for step in (0, 499, 999, 25_500, 50_000, 199_999)]
+    assert found == pytest.approx([0.1 * m for m in (0.01099, 0.505, 1.0, 0.5005, 0.001, 0.001)])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"decay_from": 5}, {"decay_from": 60, "decay_until": 60}, {"decay": "none", "decay_to": 0.1}]
+)
+def test_rates_that_contradict_themselves_are_refused(changes):
+    with pytest.raises(ValueError, match=r"decay_from and decay_until|is for decay: cosine"):
+        config(**changes)
+
+
 def test_the_gradient_is_clipped_but_its_norm_is_told_as_it_was():
     layer = nn.Linear(1, 1, bias=False)
     before = layer.weight.item()
@@ -106,3 +121,9 @@ def test_a_history_is_the_same_file_whether_or_not_it_was_interrupted(tmp_path):
     resumed.write(tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
     assert (tmp_path / "a.csv").read_text() == "step,loss,kl\n20,0.333333,\n1000020,2,1e-07\n"
+
+
+def test_the_columns_of_a_history_come_in_the_order_of_the_fullest_row(tmp_path):
+    history = History([{"step": 1, "loss": 1.0, "t1": 1.0}, {"step": 2, "loss": 1.0, "t0": 1.0, "t1": 1.0, "val": 2.0}])
+    history.write(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "step,loss,t0,t1,val"
