@@ -32,16 +32,16 @@ class Chain:
     """Standard deviation in grey levels, of 255."""
     quality: tuple[int, int]
     """Of JPEG."""
+    resized: float
+    """How often the first reduction is a resizing; else the picture is blurred and every n-th pixel taken."""
 
 
-BSR = Chain(blurs=2, blur=1.0, noise=(2, 25), quality=(30, 95))
-BSR_LIGHT = Chain(blurs=1, blur=0.25, noise=(1, 2), quality=(80, 95))
+BSR = Chain(blurs=2, blur=1.0, noise=(2, 25), quality=(30, 95), resized=0.75)
+BSR_LIGHT = Chain(blurs=1, blur=0.25, noise=(1, 2), quality=(80, 95), resized=0.8)
 _JPEG = 0.9
 """How often there is a JPEG beside the last one."""
 _HALVED = 0.25
 """How often a 4x reduction begins with a 2x one."""
-_RESIZED = 0.75
-"""How often the first reduction is a resizing; else the picture is blurred and every n-th pixel taken."""
 
 
 class _Draw:
@@ -94,7 +94,7 @@ def _degraded(chain: Chain, pixels: Tensor, factor: int, draw: _Draw) -> UInt8[T
         factor = 2
 
     def reduce(values: Values) -> Values:
-        return _first_reduction(values, factor, draw)
+        return _first_reduction(values, chain, factor, draw)
 
     def reduce_to_size(values: Values) -> Values:
         return _resized(values, size, draw)
@@ -114,8 +114,8 @@ def _degraded(chain: Chain, pixels: Tensor, factor: int, draw: _Draw) -> UInt8[T
     return torch.from_numpy(_bytes(values)).permute(2, 0, 1).contiguous()
 
 
-def _first_reduction(values: Values, factor: int, draw: _Draw) -> Values:
-    if draw.uniform() < _RESIZED:
+def _first_reduction(values: Values, chain: Chain, factor: int, draw: _Draw) -> Values:
+    if draw.uniform() < chain.resized:
         by = draw.uniform(1.0, 2.0 * factor)
         height, width = (max(1, int(side / by)) for side in values.shape[:2])
         return _resized(values, (height, width), draw)

@@ -1,7 +1,8 @@
 """Holes for inpainting: random strokes and boxes as LaMa draws them (arXiv 2109.07161)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, cos, floor, sin
 
 import numpy as np
@@ -73,10 +74,7 @@ STYLES = {
 
 def draw_mask(side: int, style: Style, key: torch.Generator) -> UInt8[Tensor, "side side"]:
     """1 in the hole, 0 elsewhere; there always is a hole, and it is at most as large as the style allows."""
-
-    def chance() -> float:
-        return torch.rand((), generator=key, dtype=torch.float64).item()
-
+    chance = partial(next, _chances(key))
     scale = side / style.reference
     for _ in range(ATTEMPTS):
         mask = np.zeros((side, side), np.uint8)
@@ -87,6 +85,11 @@ def draw_mask(side: int, style: Style, key: torch.Generator) -> UInt8[Tensor, "s
         if 0 < mask.mean() <= style.most:
             return torch.from_numpy(mask)
     raise ValueError(f"pictures of {side} pixels are too small for masks of this style; use a larger size")
+
+
+def _chances(key: torch.Generator) -> Iterator[float]:
+    while True:
+        yield from torch.rand(256, generator=key, dtype=torch.float64).tolist()
 
 
 def _between(first: int, last: int, chance: Callable[[], float]) -> int:

@@ -128,3 +128,11 @@ def test_a_label_map_has_one_byte_a_pixel():
     assert pictures.decode_map(pictures.to_png(labels)).tolist() == np.arange(12).reshape(3, 4).tolist()
     with pytest.raises(ValueError, match="one byte a pixel"):
         pictures.decode_map(pictures.encode(pixels(0)))
+
+
+def test_grey_is_the_luma_in_three_channels():
+    grey = pictures.grey(pixels(3))
+    assert torch.equal(grey[0], grey[1])
+    assert torch.equal(grey[0], grey[2])
+    luma = (torch.tensor([0.299, 0.587, 0.114])[:, None, None] * pixels(3)).sum(0)
+    assert (grey[0] - luma).abs().max() <= 0.51
