@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage
 from ldm.data.layouts import draw_layout
-from ldm.data.pictures import from_image, to_float, to_uint8
+from ldm.data.pictures import from_image, grey
 from ldm.data.samples import coloured
 from ldm.sampling.guides import original
-from ldm.sampling.image_guidance import grey
 
 HOLE = 128
 
@@ -32,7 +31,7 @@ def shown(
         case "low_resolution":
             return rows["low_resolution"].cpu()
         case "grey":
-            return to_uint8(grey(to_float(original(first_stage, rows)))).cpu()
+            return torch.stack([grey(picture) for picture in original(first_stage, rows).cpu()])
         case "label_map":
             return torch.stack([coloured(label_map) for label_map in rows["label_map"].cpu()])
     if kinds["tokens"] == "layout":
