@@ -21,7 +21,7 @@ def boxes(config: Boxes, raw: Path) -> Found:
     rows = by_picture(config.file, _rows(tree, config.file))
     if not rows:
         raise ValueError(f"{raw}/{config.file}: no pictures in it; write one JSON line a picture")
-    named = {name: list(_boxes(row)) for name, row in rows.items()}
+    named = {name: list(named_boxes(row)) for name, row in rows.items()}
     classes = tuple(sorted({category for each in named.values() for category, _ in each}))
     if not classes:
         raise ValueError(f"{raw}/{config.file}: no boxes in it; say source.kind: folder")
@@ -57,7 +57,8 @@ def _rows(tree: Tree, file: str) -> Iterator[Row]:
         yield Row(f"{place}, image {number}", image)
 
 
-def _boxes(row: Row) -> Iterator[tuple[str, tuple[float, ...]]]:
+def named_boxes(row: Row) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Class and [x, y, width, height], in parts of the picture, of each entry of the row's `boxes` or `objects`."""
     listed = row.values.get("boxes", row.values.get("objects"))
     if not isinstance(listed, list):
         raise ValueError(f"{row.place}: no list of 'boxes' (there is: {', '.join(row.values)}); write [] for none")

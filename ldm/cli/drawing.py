@@ -1,0 +1,79 @@
+"""Draws all that a command asked for, batch by batch, with a bar that moves, and writes it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ldm.cli import options
+from ldm.cli.bar import bar
+from ldm.cli.models import Opened, enough_memory
+from ldm.cli.outputs import distinct, refuse_existing
+from ldm.cli.rows import Item, encoded
+from ldm.data.pictures import encode
+from ldm.files import write_bytes
+from ldm.sampling.config import Drawing
+from ldm.sampling.draw import NO_NETWORKS, draw
+from ldm.sampling.guides import Networks
+from ldm.sampling.plan import evaluations
+
+Work = tuple[Item, int, Path]
+"""One picture: of what, by which number, to where."""
+
+
+def draw_all(
+    opened: Opened,
+    items: Sequence[Item],
+    drawing: Drawing,
+    how: options.How,
+    where: options.Where,
+    *,
+    paste: bool = False,
+    latents: bool = False,
+    networks: Networks = NO_NETWORKS,
+) -> list[Path]:
+    """`how.count` pictures of each item, to `OUT/NAME-SEED.png`; returns where they are.
+
+    `latents`: whether the latent of an item's picture is read.
+    """
+    work = [
+        (item, seed, where.out / f"{name}-{seed}.png")
+        for item, name in zip(items, distinct([item.name for item in items]), strict=True)
+        for seed in range(how.seed, how.seed + how.count)
+    ]
+    refuse_existing([path for _, _, path in work], where.overwrite)
+    batches = list(_batches(work, where.batch))
+    steps = evaluations(opened.model, drawing)
+    with bar("drawing", len(batches) * steps, "steps") as advance, enough_memory(opened.device):
+        for batch in batches:
+            first = batch[0][0]
+            size = drawing if first.size is None else drawing.model_copy(update={"size": list(first.size)})
+            rows = encoded(_stacked(opened, batch), opened.first_stage, opened.channels, latents=latents)
+            numbers, prompts = [number for _, number, _ in batch], [item.prompt for item, _, _ in batch]
+            for step in draw(  # noqa: B007 (the last one is the sample)
+                opened.model, opened.first_stage, rows, numbers, size,
+                paste=paste, networks=networks, prompts=prompts,
+            ):  # fmt: skip
+                advance()
+            for picture, (item, _, path) in zip(step.pictures(), batch, strict=True):
+                height, width = item.kept or picture.shape[1:]
+                write_bytes(path, encode(picture[:, :height, :width]))
+    return [path for _, _, path in work]
+
+
+def _batches(work: Sequence[Work], most: int) -> Iterator[list[Work]]:
+    """Those whose rows have the same shapes together."""
+    alike: dict[object, list[Work]] = {}
+    for each in work:
+        item = each[0]
+        key = (item.size, *((name, column.shape) for name, column in sorted(item.rows.items())))
+        alike.setdefault(key, []).append(each)
+    for group in alike.values():
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def _stacked(opened: Opened, batch: Sequence[Work]) -> dict[str, Tensor]:
+    names = batch[0][0].rows
+    return {name: torch.stack([item.rows[name] for item, _, _ in batch]).to(opened.device) for name in names}

@@ -1,0 +1,42 @@
+"""Pictures through a first stage and back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ldm.autoencoder.model import load
+from ldm.autoencoder.tiled import decode_tiled
+from ldm.cli import options
+from ldm.cli.bar import bar
+from ldm.cli.inputs import padded, pictures_in, read_picture
+from ldm.cli.models import MODELS, chosen_device, enough_memory, find
+from ldm.cli.outputs import distinct, refuse_existing
+from ldm.data.pictures import encode, to_float, to_uint8
+from ldm.evaluation.reconstruction import psnr
+from ldm.files import write_bytes
+
+TILE = 512
+"""Pixels; larger pictures are decoded in tiles."""
+
+
+@torch.no_grad()
+def reconstructed(autoencoder: str, pictures: Sequence[Path], where: options.Where) -> list[tuple[Path, float]]:
+    """Where each reconstruction is, and its PSNR in dB."""
+    device = chosen_device(where.device)
+    first_stage = load(find(autoencoder, MODELS / "autoencoders")).to(device)
+    paths = pictures_in(pictures)
+    originals = [read_picture(path) for path in paths]
+    targets = [where.out / f"{name}.png" for name in distinct([path.stem for path in paths])]
+    refuse_existing(targets, where.overwrite)
+    figures = []
+    tile = TILE // first_stage.factor
+    with bar("reconstructing", len(paths), "pictures") as advance, enough_memory(device):
+        for picture, target in zip(originals, targets, strict=True):
+            image = to_float(padded(picture, first_stage.factor)).to(device)[None]
+            decoded = decode_tiled(first_stage, first_stage.encode(image).mean, tile, tile // 4)
+            made = to_uint8(decoded).cpu()[0, :, : picture.shape[1], : picture.shape[2]]
+            write_bytes(target, encode(made))
+            figures.append((target, psnr(picture[None], made[None]).item()))
+            advance()
+    return figures

@@ -1,0 +1,184 @@
+"""From what people hand in to the rows that a model reads: the columns of cached latents, made of files and words."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.autoencoder.model import FirstStage, IdentityAutoencoder
+from ldm.cli import options
+from ldm.cli.inputs import listed, read_json, read_lines, read_picture
+from ldm.cli.models import Opened
+from ldm.data.layouts import layout_ids
+from ldm.data.pictures import grey, to_float
+from ldm.data.shards import Box
+from ldm.data.tokens import encode, load_tokenizer
+from ldm.nn.clip import CLIP
+from ldm.nn.clip import load as load_clip
+from ldm.sources.boxes import named_boxes
+from ldm.sources.rows import Row
+
+Rows = dict[str, Tensor]
+
+ASKED_BY = {
+    "label": "--label",
+    "text": "--prompt",
+    "clip_text": "--prompt",
+    "layout": "--layout",
+    "clip_image": "--like",
+}
+"""By kind of tokens, the option that says them."""
+SHOWN_BY = {"low_resolution": "ldm upscale", "mask": "ldm inpaint", "grey": "ldm colorize", "label_map": "ldm sample"}
+"""By kind of channels, the command that shows them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing to draw pictures of."""
+
+    name: str
+    """What its files are called."""
+    rows: Rows = field(default_factory=dict)
+    """Columns of `ldm.data.latents.DTYPES`, and `picture`, without the batch axis, on the CPU."""
+    prompt: str = ""
+    size: tuple[int, int] | None = None
+    """Height and width of what is drawn, in pixels; None: as trained."""
+    kept: tuple[int, int] | None = None
+    """What is written of it, from the top left; None: all."""
+
+    def shown(
+        self, name: str | None = None, *, rows: Rows, size: tuple[int, int] | None, kept: tuple[int, int] | None
+    ) -> "Item":
+        """The same told, and shown these columns too."""
+        return replace(self, name=name or self.name, rows=self.rows | rows, size=size, kept=kept)
+
+
+def told(opened: Opened, given: options.Told, *, prompts_for_guide: bool = False) -> list[Item]:
+    """An item for each prompt, label, layout or picture that the model is told; one alone for a model told nothing.
+
+    Raises ValueError of one line where the model needs another option than was given.
+    """
+    prompts = [*(given.prompt or []), *(read_lines(given.prompts) if given.prompts else [])]
+    values: dict[str, Sequence[Any]] = {
+        "--prompt": prompts,
+        "--label": given.label or [],
+        "--layout": given.layout or [],
+        "--like": given.like or [],
+    }
+    wanted = ASKED_BY.get(opened.tokens)
+    for option, found in values.items():
+        if found and option != wanted and not (option == "--prompt" and prompts_for_guide):
+            instead = f"it is told {opened.tokens}, by {wanted}" if wanted else "it is told nothing"
+            raise ValueError(f"{opened.name} takes no {option}: {instead}")
+    if wanted is None:
+        return [Item(name=opened.name, prompt=prompt) for prompt in prompts or [""]]
+    if not values[wanted]:
+        raise ValueError(f"{opened.name} is told {opened.tokens}: say {_example(wanted, opened.info)}")
+    return [_made(opened, given)(value) for value in values[wanted]]
+
+
+def _example(option: str, info: Mapping[str, Any]) -> str:
+    match option:
+        case "--prompt":
+            return '--prompt "a text", or --prompts FILE with one a line'
+        case "--label":
+            return f"--label CLASS, one of {listed(info['classes'])}"
+        case "--layout":
+            return f"--layout FILE.json with boxes of {listed(info['box_classes'] or ['their numbers'])}"
+        case _:
+            return "--like PICTURE"
+
+
+def _made(opened: Opened, given: options.Told) -> Callable[[Any], Item]:
+    """From a value of the model's option to an item."""
+    match opened.tokens:
+        case "label":
+            return lambda label: _label(opened.info, label)
+        case "layout":
+            return lambda path: _layout(opened.info, path)
+        case "text":
+            tokenizer = load_tokenizer(opened.folder / "tokenizer")
+            return lambda text: Item(
+                name=slug(text, opened.name), prompt=text, rows={"tokens": encode(tokenizer, [text])[0]}
+            )
+    clip = _clip(opened, given.clip_weights)
+    if opened.tokens == "clip_text":
+        return lambda text: Item(name=slug(text, opened.name), prompt=text, rows={"clip_text": clip.text([text])[0]})
+    return lambda path: Item(name=path.stem, rows={"clip_image": clip.image(to_float(read_picture(path))[None])[0]})
+
+
+def _label(info: Mapping[str, Any], label: str) -> Item:
+    number = number_of(label, info["classes"], "--label") if label else -1
+    return Item(name=slug(label, "no-label"), rows={"label": torch.tensor(number)})
+
+
+def _layout(info: Mapping[str, Any], path: Path) -> Item:
+    values = read_json(path)
+    row = Row(str(path), values if isinstance(values, dict) else {"boxes": values})
+    classes = info["box_classes"] or [str(i) for i in range(info["layout"]["vocabulary_size"] - 1)]
+    boxes = [
+        Box(x=x, y=y, width=width, height=height, category=number_of(category, classes, str(path)))
+        for category, (x, y, width, height) in named_boxes(row)
+    ]
+    return Item(
+        name=path.stem, rows={"layout": layout_ids(boxes, info["layout"]["boxes"], info["layout"]["vocabulary_size"])}
+    )
+
+
+def _clip(opened: Opened, folder: Path | None) -> CLIP:
+    clip = load_clip(folder) if folder is not None else None
+    if clip is None:
+        raise ValueError(
+            f"{opened.name} is told CLIP's embeddings: say --clip-weights, the folder its latents were made with"
+        )
+    width = clip.text_width if opened.tokens == "clip_text" else clip.image_width
+    if width != opened.model.conditioner.token_width:
+        raise ValueError(
+            f"{folder}: another CLIP than that of {opened.name} "
+            f"(its embeddings have a width of {width}, not {opened.model.conditioner.token_width})"
+        )
+    return clip
+
+
+def number_of(name: str, names: Sequence[str], where: str) -> int:
+    """The number of a class by its name, or by itself."""
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there is: {listed(names)}"
+    raise ValueError(f"{where}: no class '{name}' ({hint})")
+
+
+def slug(text: str, otherwise: str) -> str:
+    """A file's name from a text."""
+    letters = "".join(c if c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in letters.split("-") if part)[:60].strip("-") or otherwise
+
+
+@torch.no_grad()
+def encoded(rows: Rows, first_stage: FirstStage, channels: str, *, latents: bool) -> Rows:
+    """With the columns that the first stage makes of `picture`.
+
+    `masked` and `grey` for a model that is shown them, with `latents` that of the picture itself.
+    """
+    if "picture" not in rows:
+        return rows
+    image = to_float(rows["picture"])
+    made: Rows = {}
+    if latents and isinstance(first_stage, IdentityAutoencoder):
+        made["pixels"] = rows["picture"]
+    elif latents:
+        made["mean"] = first_stage.encode(image).mean
+    if channels == "mask":
+        made["masked"] = first_stage.encode(torch.where(rows["mask"][:, None] > 0, -1.0, image)).mean
+    if channels == "grey":
+        made["grey"] = first_stage.encode(
+            to_float(torch.stack([grey(p) for p in rows["picture"].cpu()])).to(image)
+        ).mean
+    return rows | made
