@@ -66,6 +66,8 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     Raises ValueError of one line for what is wrong with `raw`.
     """
     found = _find(config.source, raw)
+    for name in (*(found.classes or ()), *(found.box_classes or ()), *(found.label_map_classes or ())):
+        _check_text(name, f"{raw}: ")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         ready: list[_Ready] = []
@@ -120,6 +122,8 @@ def _find(source: sections.Source, raw: Path) -> Found:
 def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
     """Its pixels, or what is wrong with it."""
     try:
+        for text in (candidate.label, candidate.caption, candidate.licence):
+            _check_text(text)
         view = candidate.view(size)
     except ValueError as error:
         return candidate, str(error)
@@ -130,6 +134,14 @@ def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
         content=hashlib.sha256(view.image.tobytes()).hexdigest(),
         thumbnail=thumbnail(view.image),
     )
+
+
+def _check_text(text: str | None, place: str = "") -> None:
+    """JSON can say half of a character, which no file holds."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{place}the text {text!a:.60} is not Unicode; write it anew") from None
 
 
 def _spooled(candidate: Candidate, pixels: _Pixels, spool: IO[bytes]) -> _Ready:

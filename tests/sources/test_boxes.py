@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 LINES = [
     {"file": "cat/00.png", "boxes": [{"category": "dog", "box": [0.5, 0.25, 0.25, 0.5]},
@@ -89,6 +90,15 @@ def test_boxes_for_a_picture_of_another_shape_are_refused(raw, write, prepared):
     reasons = {entry["path"]: entry["reason"] for entry in found.info["skipped"]}
     assert reasons["cat/02.png"] == "40 x 32 upright, and its boxes are for 32 x 40: turned or cut?"
     assert "cat/00.png" in found.part
+
+
+def test_boxes_are_of_the_upright_picture(raw, write, photo, prepared):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held on its side: stored 40 x 32, shown 32 x 40
+    photo(3).save(raw / "cat/00.png", exif=turned)
+    write([{"file": "cat/00.png", "width": 32, "height": 40, "boxes": [{"category": "top", "box": [0, 0, 1, 0.5]}]}])
+    [box] = prepared(raw, "boxes", file="boxes.jsonl", on_bad_image="skip").example("cat/00.png").boxes
+    assert (box.x, box.y, box.width, box.height) == (0, 0, 1, 0.5)
 
 
 def test_photographs_with_boxes(shared_data, prepared):

@@ -118,6 +118,18 @@ def test_a_captions_file_that_cannot_be_read(raw, mistake):
     assert mistake(raw, "captions") == f"{raw}/captions.jsonl: not UTF-8 at byte 10; save it as UTF-8"
 
 
+def test_half_a_character_is_said_and_can_be_skipped(raw, prepared, mistake):
+    (raw / "captions.jsonl").write_text(
+        '{"file": "cat/00.png", "caption": "a \\ud83d"}\n{"file": "cat/01.png", "caption": "b"}'
+    )
+    found = prepared(raw, "captions", on_bad_image="skip")
+    assert found.info["skipped"][0] == {
+        "path": "cat/00.png", "reason": r"the text 'a \ud83d' is not Unicode; write it anew"
+    }  # fmt: skip
+    (raw / "boxes.jsonl").write_text('{"file": "cat/00.png", "boxes": [{"category": "\\ud83d", "box": [0, 0, 1, 1]}]}')
+    assert mistake(raw, "boxes", file="boxes.jsonl").startswith(f"{raw}: the text '\\ud83d' is not Unicode")
+
+
 def test_parts_that_leave_nothing_and_splits_that_are_given_twice(prepared):
     with pytest.raises(ValueError, match=r"validation 0\.5 and test 0\.5 leave nothing to train on"):
         prepared(Path("raw"), validation=0.5, test=0.5)
