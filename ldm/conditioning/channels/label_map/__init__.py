@@ -1,6 +1,5 @@
 """A label map concatenated to the noisy latent, for semantic synthesis (paper, section 4.3.2)."""
 
-from math import log2
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -18,10 +17,10 @@ class Config(Dropping):
 
 
 class Module(Part):
-    """One channel a class, halved to the latent's size, then mapped to a few. Null: zeros, as where no class is known.
+    """One channel a class, brought to the latent's size, then mapped to a few. Null: zeros, as where there is no class.
 
-    The map comes first here: it is linear and has no bias, so that it gives the same as after the halvings, and a
-    picture's classes need not be held as so many channels.
+    The release halves bilinearly, again and again, which comes to a mean; and it maps last. Mapping is linear and has
+    no bias: first it gives the same, and a picture's classes need not be held as so many channels.
     """
 
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
@@ -29,7 +28,7 @@ class Module(Part):
         if "label_map" not in info["shapes"]:
             raise ValueError("condition.channels: label_map needs latents with label maps (latents: label_map: true)")
         self.width = config.channels
-        self.halvings = round(log2(info["factor"]))
+        self.factor = info["factor"]
         self.mapper = nn.Conv2d(len(info["label_map_classes"]), config.channels, 1, bias=False)
 
     def forward(
@@ -39,7 +38,4 @@ class Module(Part):
         classes = rows["label_map"].long()
         known = (classes < len(weight)) & ~dropped[:, None, None]
         x = F.embedding(classes.clamp_max(len(weight) - 1), weight) * known[..., None]
-        x = x.permute(0, 3, 1, 2)
-        for _ in range(self.halvings):
-            x = F.interpolate(x, scale_factor=0.5, mode="bilinear")
-        return resized(x, size)
+        return resized(F.avg_pool2d(x.permute(0, 3, 1, 2), self.factor), size)
