@@ -10,6 +10,7 @@ from ldm.autoencoder.config import KL, VQ
 from ldm.diffusion.config import Diffusion, Linear
 from ldm.diffusion.model import LatentScale
 from ldm.diffusion.schedule import Schedule
+from ldm.interop.walk import groups
 from ldm.unet.config import UNet
 
 Json = dict[str, Any]
@@ -18,13 +19,13 @@ PREDICTION = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 def groups_of(model: nn.Module) -> int:
     """Of all its group norms: diffusers has one number for a model."""
-    groups = sorted({layer.num_groups for layer in model.modules() if isinstance(layer, nn.GroupNorm)})
-    if len(groups) > 1:
+    found = groups(model)
+    if len(found) > 1:
         raise ValueError(
-            f"diffusers cannot express norms of {', '.join(map(str, groups))} groups in one model: "
+            f"diffusers cannot express norms of {', '.join(map(str, found))} groups in one model: "
             "every width must be a multiple of 32 and at least 128"
         )
-    return groups[0]
+    return found[0]
 
 
 def first_stage(config: KL | VQ, model: nn.Module) -> Json:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertTokenizer
 
 from ldm.autoencoder.config import KL, VQ, Autoencoder, Identity
@@ -20,6 +20,7 @@ from ldm.interop.checkpoint import Contents, load_tensors
 from ldm.interop.described import described, row_tokenizer
 from ldm.interop.folders import free, whole_model, write_autoencoder, write_diffusion
 from ldm.interop.links import read
+from ldm.interop.walk import groups
 from ldm.progress import Progress
 
 
@@ -102,10 +103,20 @@ def _stage(contents: Contents, config: KL | VQ, prefix: str) -> dict[str, Tensor
     contents.leave_out(lambda name: name.startswith(f"{prefix}loss."), "of a first stage's training")
     with torch.device("meta"):
         model = build(config)
+    _norms(model, contents.path)
     theirs = contents.take(prefix)
     state = read(released.first_stage(model, config.model), theirs, model.state_dict(), f"{contents.path}: first stage")
     contents.notes.append(f"read: {len(theirs)} tensors of the first stage")
     return state
+
+
+def _norms(model: nn.Module, path: Path) -> None:
+    """Norms of other groups have weights of the same shapes, and compute something else."""
+    if groups(model) != [32]:
+        raise ValueError(
+            f"{path}: released models have norms of 32 groups, the row's narrow widths have {groups(model)}; "
+            "every width must be a multiple of 32 and at least 128"
+        )
 
 
 def _import_diffusion(
@@ -136,6 +147,7 @@ def _import_diffusion(
     )  # fmt: skip
     with torch.device("meta"):
         model = DiffusionModel(config, info)
+    _norms(model, contents.path)
     conditioner = _conditioner(contents, model, config)
     unet, averaged = _unets(contents, model)
     contents.end()

@@ -75,6 +75,11 @@ def unet_layers(unet: UNet) -> Iterator[tuple[str, nn.Module, str, int, int]]:
                 yield (f"middle.{j}" if part == "middle" else f"{part}.{i}.{j}"), layer, part, i, j
 
 
+def groups(model: nn.Module) -> list[int]:
+    """How many groups its group norms have: narrow models of ours have fewer than the 32 of everybody else's."""
+    return sorted({layer.num_groups for layer in model.modules() if isinstance(layer, nn.GroupNorm)})
+
+
 RESIDUAL = ("norm1", "conv1", "time", "norm2", "conv2", "skip")
 
 

@@ -265,6 +265,8 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown: logvar"):
         imported(tmp_path, good | {"logvar": torch.zeros(1000)}, row)
     with pytest.raises(ValueError, match="another architecture: time_embed"):
+        imported(tmp_path, good, rows.diffusion(unet={"channels": 160, "heads": 4}))
+    with pytest.raises(ValueError, match="norms of 32 groups"):
         imported(tmp_path, good, rows.diffusion(unet={"channels": 64, "heads": 4}))
     with pytest.raises(ValueError, match=r"another schedule than the row's: 1000 steps with betas between 0\.0015"):
         imported(tmp_path, good, rows.diffusion(schedule=row["schedule"] | {"beta_end": 0.0205}))
