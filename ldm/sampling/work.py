@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -106,8 +107,11 @@ class Work:
         return {name: values.to(device) for name, values in self.data.read(wanted).items()}
 
     def _wanted(self, start: int) -> Int[Tensor, " b"]:
-        """The row of each sample of a batch: every picture as it was first drawn, whatever the seed."""
+        return self._order[start : start + self.config.batch]
+
+    @cached_property
+    def _order(self) -> Int[Tensor, " samples"]:
+        """The row of each sample, the last batch filled up: every picture as it was first drawn, whatever the seed."""
         first_draws = (self.data.draws == 0).nonzero().flatten()
         batches = -(-self.config.count // self.config.batch)
-        order = first_draws[mixed(batches * self.config.batch, len(first_draws))]
-        return order[start : start + self.config.batch]
+        return first_draws[mixed(batches * self.config.batch, len(first_draws))]
