@@ -11,7 +11,7 @@ from ldm.conditioning import Conditions
 from ldm.config import check
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.model import DiffusionModel, load
-from ldm.files import sha256
+from ldm.files import read_json
 
 NAMES = {"label": "classes", "layout": "box_classes", "label_map": "label_map_classes"}
 """By kind of condition, the names in latents.json that its numbers stand for."""
@@ -45,8 +45,8 @@ def start_from(
             notes.append(f"init_from: {initial} was trained with another {key}")
     if fresh:
         notes.append(f"init_from: the data of {initial} had others, so these start anew: {', '.join(fresh)}")
-    elif renamed := _renamed(config.condition, info, about["latents"], latents, initial):
-        notes.append(f"init_from: {initial} was trained with other {renamed}; its embeddings are taken over by number")
+    if renamed := _renamed(config.condition, info, about["latents"], latents, initial):
+        notes.append(f"init_from: {initial} was trained with other {renamed}; what is taken over goes by number")
     return notes
 
 
@@ -79,18 +79,20 @@ def _differing(config: Diffusion, theirs: Diffusion) -> tuple[str, Any, Any] | N
 def _renamed(
     condition: Conditions, info: dict[str, Any], theirs: dict[str, Any], latents: Path, initial: Path
 ) -> str | None:
-    """What numbers of the condition stood for something else there, although there were as many of them."""
+    """What the numbers of the condition stood for there, where it was something else."""
     kinds = {getattr(part, "kind", None) for part in (condition.tokens, condition.channels)}
     for kind, key in NAMES.items():
         if kind in kinds and info[key] != theirs[key]:
             return key.replace("_", " ")
-    if "text" in kinds and _hashes(latents / "tokenizer") != _hashes(initial / "tokenizer"):
+    if "text" in kinds and _words(latents) != _words(initial):
         return "words in its vocabulary (latents: vocabulary gives both the same)"
     return None
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in folder.iterdir()}
+def _words(folder: Path) -> dict[str, int]:
+    """A word's number; nothing for a model that was imported without its vocabulary."""
+    path = folder / "tokenizer/tokenizer.json"
+    return read_json(path)["model"]["vocab"] if path.is_file() else {}
 
 
 def _shape(state: dict[str, Tensor], name: str) -> list[int] | None:

@@ -5,6 +5,7 @@ import torch
 
 from ldm.diffusion.initial import start_from
 from ldm.diffusion.model import DiffusionModel
+from ldm.files import write_json
 from tests.diffusion.small import INFO, LABEL, ROW, TEXT, made, row, write_random_latents, write_small_model
 
 LONGER = {"null_tokens": [2, 3, *[0] * 7], "shapes": INFO["shapes"] | {"tokens": [9]}}
@@ -14,9 +15,10 @@ LONGER = {"null_tokens": [2, 3, *[0] * 7], "shapes": INFO["shapes"] | {"tokens":
 def start(tmp_path):
     """`start(theirs, ours, info)`: a model of the row `ours` on latents that differ by `info`, begun from `theirs`."""
 
-    def begin(theirs, ours=None, info=None) -> tuple[DiffusionModel, DiffusionModel, list[str]]:
-        for name in ("tokenizer", "initial/tokenizer"):
-            (tmp_path / name).mkdir(parents=True)
+    def begin(theirs, ours=None, info=None, words=("a", "b")) -> tuple[DiffusionModel, DiffusionModel, list[str]]:
+        for name, named in (("tokenizer", words), ("initial/tokenizer", ("a", "b"))):
+            vocabulary = {word: i for i, word in enumerate(named)}
+            write_json(tmp_path / name / "tokenizer.json", {"model": {"vocab": vocabulary}})
         write_random_latents(tmp_path / "latents")
         initial = write_small_model(tmp_path / "initial", tmp_path / "latents", **theirs)
         ours, info = theirs if ours is None else ours, INFO | (info or {})
@@ -56,7 +58,7 @@ def test_what_follows_from_other_data_starts_anew_and_is_listed(condition, info,
     new = sorted(set(initial.state_dict()) - set(same_shaped(initial, model)))
     assert len(new) == len(fresh)
     assert all(part in name for part, name in zip(fresh, new, strict=True))
-    assert notes[-1].endswith(f"start anew: {', '.join(new)}")
+    assert any(note.endswith(f"start anew: {', '.join(new)}") for note in notes)
     assert same_shaped(initial, model) == same_values(initial, model)
 
 
@@ -77,6 +79,11 @@ def test_what_a_person_should_know_is_said(start):
     said = " | ".join(notes)
     for part in ("another autoencoder", "another objective", "another schedule", "other classes"):
         assert part in said
+
+
+def test_words_that_are_numbered_otherwise_are_said(start):
+    _, _, notes = start({"condition": TEXT}, words=("b", "a"))
+    assert "other words in its vocabulary" in notes[-1]
 
 
 @pytest.mark.parametrize(("ours", "difference"), [
