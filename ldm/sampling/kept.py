@@ -13,7 +13,7 @@ from ldm.files import whole
 
 def keep(path: Path, pictures: UInt8[Tensor, "b 3 h w"]) -> None:
     with whole(path) as beside:
-        save_file({"pictures": pictures}, beside, metadata={"sha256": _hash(pictures)})
+        save_file({"pictures": pictures.contiguous()}, beside, metadata={"sha256": _hash(pictures)})
 
 
 def kept(path: Path) -> UInt8[Tensor, "b 3 h w"] | None:
