@@ -1,6 +1,5 @@
 """Samples of a model, or of another method: parquet shards of pictures that name the originals they belong to."""
 
-import colorsys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -97,12 +96,15 @@ def coloured(label_map: UInt8[Tensor, "h w"]) -> UInt8[Tensor, "3 h w"]:
 
 
 def _palette() -> UInt8[Tensor, "256 3"]:
-    """Hues by the golden section, so that no two of a few classes are close; strength and light go round beside."""
-    strengths, lights = (0.75, 0.45), (0.95, 0.6)
-    colours = [
-        colorsys.hsv_to_rgb(i * 0.6180339887498949 % 1, strengths[i // 4 % 2], lights[i // 2 % 2]) for i in range(255)
-    ]
-    return (torch.tensor([*colours, (0.0, 0.0, 0.0)]) * 255).round().to(torch.uint8)
+    """Each the farthest from all before it, of an even grid of colours; begun from black, which is the last one's."""
+    shades = torch.linspace(0, 255, 8).round().long()
+    grid = torch.cartesian_prod(shades, shades, shades)
+    chosen = [0]
+    distance = grid.square().sum(1)
+    for _ in range(255):
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (grid - grid[chosen[-1]]).square().sum(1))
+    return grid[[*chosen[1:], 0]].to(torch.uint8)
 
 
 _PALETTE = _palette()

@@ -37,9 +37,7 @@ def sample(
     diffusion, first_stage = diffusion.to(device), load_autoencoder(autoencoder).to(device)
     data = Latents(latents, config.split)
     kinds = {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")}
-    if identity(autoencoder) != about["latents"]["autoencoder"]:
-        raise ValueError(f"{model} was trained on latents of another autoencoder than {autoencoder}")
-    _fit(config, model, latents, data.info, about["latents"], kinds["tokens"])
+    _fit(config, model, autoencoder, latents, data.info, about["latents"], kinds["tokens"])
     check(diffusion, first_stage, config)
     work = Work(
         config=config,
@@ -59,23 +57,19 @@ def sample(
     write_samples(out, work.samples())
     with whole(out / "sheet.png") as beside:
         sheet(work.first()).save(beside, format="png")
-    write_json(
-        out / "sampling.json",
-        _options(config, diffusion, first_stage, weights)
-        | {
-            "model_identity": identity(model),
-            "autoencoder_identity": identity(autoencoder),
-            "condition": kinds,
-        },
-    )
+    of = {"model_identity": identity(model), "autoencoder_identity": identity(autoencoder), "condition": kinds}
+    write_json(out / "sampling.json", _options(config, diffusion, first_stage, weights) | of)
     write_manifest(out)
     shutil.rmtree(resume)
 
 
 def _fit(
-    config: Samples, model: Path, latents: Path, info: dict[str, Any], trained: dict[str, Any], tokens: str
-) -> None:
+    config: Samples, model: Path, autoencoder: Path, latents: Path, info: dict[str, Any], trained: dict[str, Any],
+    tokens: str,
+) -> None:  # fmt: skip
     """Refuse latents that would tell the model something else than what it was trained on."""
+    if identity(autoencoder) != trained["autoencoder"]:
+        raise ValueError(f"{model} was trained on latents of another autoencoder than {autoencoder}")
     if info["autoencoder"] != trained["autoencoder"]:
         raise ValueError(f"{latents} and the latents that {model} was trained on are of different autoencoders")
     if config.size is None and info["latent_shape"] != trained["latent_shape"]:
