@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +109,7 @@ def _with_label_maps(
 
 def paired(items: Sequence[Item], paths: Sequence[Path]) -> list[tuple[Item, Path]]:
     """One of the one with one of the other; one alone goes with all."""
-    if len(items) == 1 or len(paths) == 1:
-        count = max(len(items), len(paths))
-        return list(zip(*(list(cycle(each))[:count] for each in (items, paths)), strict=True))
-    if len(items) != len(paths):
+    if len(items) != len(paths) and 1 not in (len(items), len(paths)):
         raise ValueError(f"{len(items)} things told and {len(paths)} pictures: give as many, or one for all")
-    return list(zip(items, paths, strict=True))
+    count = max(len(items), len(paths))
+    return [(items[i % len(items)], paths[i % len(paths)]) for i in range(count)]

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,11 +16,11 @@ from ldm.cli.models import Opened
 from ldm.data.layouts import layout_ids
 from ldm.data.pictures import grey, to_float
 from ldm.data.shards import Box
-from ldm.data.tokens import encode, load_tokenizer
-from ldm.nn.clip import CLIP
-from ldm.nn.clip import load as load_clip
 from ldm.sources.boxes import named_boxes
 from ldm.sources.rows import Row
+
+if TYPE_CHECKING:
+    from ldm.nn.clip import CLIP
 
 Rows = dict[str, Tensor]
 
@@ -101,14 +101,18 @@ def _made(opened: Opened, given: options.Told) -> Callable[[Any], Item]:
         case "layout":
             return lambda path: _layout(opened.info, path)
         case "text":
-            tokenizer = load_tokenizer(opened.folder / "tokenizer")
-            return lambda text: Item(
-                name=slug(text, opened.name), prompt=text, rows={"tokens": encode(tokenizer, [text])[0]}
-            )
+            return _texts(opened)
     clip = _clip(opened, given.clip_weights)
     if opened.tokens == "clip_text":
         return lambda text: Item(name=slug(text, opened.name), prompt=text, rows={"clip_text": clip.text([text])[0]})
     return lambda path: Item(name=path.stem, rows={"clip_image": clip.image(to_float(read_picture(path))[None])[0]})
+
+
+def _texts(opened: Opened) -> Callable[[str], Item]:
+    from ldm.data.tokens import encode, load_tokenizer  # transformers takes seconds, which other kinds need not wait
+
+    tokenizer = load_tokenizer(opened.folder / "tokenizer")
+    return lambda text: Item(name=slug(text, opened.name), prompt=text, rows={"tokens": encode(tokenizer, [text])[0]})
 
 
 def _label(info: Mapping[str, Any], label: str) -> Item:
@@ -129,7 +133,9 @@ def _layout(info: Mapping[str, Any], path: Path) -> Item:
     )
 
 
-def _clip(opened: Opened, folder: Path | None) -> CLIP:
+def _clip(opened: Opened, folder: Path | None) -> "CLIP":
+    from ldm.nn.clip import load as load_clip
+
     clip = load_clip(folder) if folder is not None else None
     if clip is None:
         raise ValueError(
