@@ -53,7 +53,7 @@ def sample(
     ] = None,
     guide_kind: Annotated[GuideKind | None, Option(help="Hold the sample to something, without training.")] = None,
     guide: Annotated[Path | None, Option(help="The picture that it is held to; none for small and clip.")] = None,
-    guide_scale: Annotated[float | None, Option(min=0, help="How firmly.  [default: 1]")] = None,
+    guide_scale: Annotated[float | None, Option(min=0, help="How firmly.  [default: by kind, 0.5 to 300]")] = None,
     guide_distance: Annotated[Distance, Option(help="In which it is held.")] = Distance.l2,
     perceptual_weights: Annotated[Path | None, Option(help="The folder of data/weights of that distance.")] = None,
 ) -> None:

@@ -1,12 +1,18 @@
 """`ldm sample`: every kind of condition from what people write, sizes, pictures to start from, names."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from .conftest import SIDE, pixels
+from ldm.config import check
+from ldm.data.samples import read_samples
+from ldm.sampling.config import Samples
+from ldm.sampling.sample import sample
+
+from .conftest import RUN, SIDE, end, pixels
 
 STRONG = ("--guidance", 100)
 """Models of three steps hardly listen."""
@@ -28,6 +34,18 @@ def test_a_seed_is_the_same_picture_alone_or_among_others(drawn):
     (one,) = drawn("sample", "plain", "--seed", 3, "--out", "alone")
     assert one.name == many[3].name == "plain-3.png"
     assert (pixels(one) - pixels(many[3])).abs().max() <= 1
+
+
+def test_a_seed_is_that_sample_of_a_row_with_seed_0(drawn, workplace, tmp_path):
+    row = {
+        "model": "plain", "autoencoder": "kl", "latents": "kl", "weights": "none", "split": "train", "count": 4,
+        "sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "batch": 4, "seed": 0,
+    }  # fmt: skip
+    folders = [workplace / "models/diffusion/plain", workplace / "models/autoencoders/kl", workplace / "latents/kl"]
+    out = tmp_path / "samples"
+    end(sample(check(row, Samples, ""), RUN, *folders, Path("none"), out, tmp_path / "resume"))
+    paths = drawn("sample", "plain", "--count", 4, "--eta", 1)
+    assert [path.read_bytes() for path in paths] == [each.image for each in read_samples(out)]
 
 
 def test_what_is_told_twice_has_a_number_in_its_name(drawn):
