@@ -43,7 +43,7 @@ def draw_all(
         for seed in range(how.seed, how.seed + how.count)
     ]
     refuse_existing([path for _, _, path in work], where.overwrite)
-    batches = list(_batches(work, where.batch))
+    batches = list(_batches(work, how.batch))
     steps = evaluations(opened.model, drawing)
     with bar("drawing", len(batches) * steps, "steps") as advance, enough_memory(opened.device):
         for batch in batches:

@@ -43,11 +43,6 @@ class Opened:
         """Of which a sample's sides are multiples, in pixels."""
         return self.first_stage.factor * self.model.unet.config.factor
 
-    @property
-    def trained_size(self) -> tuple[int, int]:
-        height, width = (side * self.first_stage.factor for side in self.model.shape[1:])
-        return height, width
-
 
 def open_model(model: str, autoencoder: str | None, snapshot: int | None, device: str) -> Opened:
     """Raises ValueError of one line where either is not there, or they do not belong together."""

@@ -57,6 +57,7 @@ class How:
     """How pictures are drawn."""
 
     count: Annotated[int, Option(min=1, help="Pictures of each.")] = 1
+    batch: Annotated[int, Option(min=1, help="Pictures at once.")] = 4
     seed: Annotated[int, Option(min=0, help="Of the first picture; the next have the next ones.")] = 0
     sampler: Annotated[Sampler, Option(help="How noise is taken away.")] = Sampler.ddim
     steps: Annotated[
@@ -85,7 +86,6 @@ class Where:
 
     out: Annotated[Path, Option(help="The folder that pictures are written to.")] = Path("out")
     overwrite: Overwrite = False
-    batch: Annotated[int, Option(min=1, help="Pictures at once.")] = 4
     device: Annotated[Device, Option(help="auto: a GPU where there is one.")] = Device.auto
 
 
