@@ -99,6 +99,9 @@ def condition_columns(
         made["masked"] = lambda rows: encoder(torch.stack([_masked(row) for row in rows])).mean
     if config.grey:
         made["grey"] = lambda rows: encoder(torch.stack([to_float(grey(row.pixels)) for row in rows])).mean
+    if (config.mask is not None or config.grey) and not isinstance(encoder.first_stage, IdentityAutoencoder):
+        # What is known of it comes back to the byte after inpainting, which its reconstruction would not.
+        made["picture"] = lambda rows: torch.stack([row.pixels for row in rows])
     if clip is not None:
         made["clip_image"] = _embedded_pictures(clip, encoder.batch, encoder.device)
     if clip is not None and captioned:

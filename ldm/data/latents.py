@@ -26,6 +26,7 @@ DTYPES = {
     "mask": torch.uint8,
     "masked": torch.float32,
     "grey": torch.float32,
+    "picture": torch.uint8,
     "clip_text": torch.float32,
     "clip_image": torch.float32,
 }
