@@ -53,10 +53,10 @@ def test_a_wrong_type_says_what_was_found():
 
 def test_a_value_out_of_range():
     def change(values):
-        values["diffusion"]["text-f4"]["condition_dropout"] = 1.5
+        values["diffusion"]["text-f4"]["condition"]["tokens"]["drop"] = 1.5
 
     assert mistake(change) == (
-        "params.yaml: diffusion.text-f4.condition_dropout: input should be less than or equal to 1, found 1.5"
+        "params.yaml: diffusion.text-f4.condition.tokens: drop: input should be less than or equal to 1, found 1.5"
     )
 
 
@@ -67,12 +67,12 @@ def test_a_missing_key():
     assert mistake(change, "run", Run) == "params.yaml: run.threads: missing"
 
 
-def test_the_conditioner_is_checked_as_the_kind_that_condition_names():
+def test_a_condition_is_checked_as_the_kind_that_it_names():
     def change(values):
-        values["diffusion"]["text-f4"]["conditioner"]["widht"] = 64
+        values["diffusion"]["text-f4"]["condition"]["tokens"]["widht"] = 64
 
     message = mistake(change)
-    assert message.startswith("params.yaml: diffusion.text-f4.conditioner: unknown key 'widht'")
+    assert message.startswith("params.yaml: diffusion.text-f4.condition.tokens: unknown key 'widht'")
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):

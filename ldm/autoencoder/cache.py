@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 
 from ldm.autoencoder.columns import Column, Drawn, Encoder, condition_columns, draw_picture, latent_columns
 from ldm.autoencoder.config import Latents
-from ldm.autoencoder.health import Health
+from ldm.autoencoder.health import health_of
 from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, Moments, VQAutoencoder, fitting, load
 from ldm.config import Run
 from ldm.data.latents import write_latents
@@ -47,7 +47,7 @@ def cache_latents(
 
     encoder = Encoder(first_stage, config.batch, device)
     conditions = condition_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
-    health = Health(first_stage.latent_channels, first_stage.codebook if isinstance(first_stage, VQAutoencoder) else None)
+    health = health_of(first_stage)
     splits = {name: Images(images, name) for name in train.info["splits"]}
     draws = {name: config.draws if name == "train" else 1 for name in splits}
     counts = {name: len(split) * draws[name] for name, split in splits.items()}

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-HIDDEN = ("lr", "gradient_norm", "adaptive_weight")
+HIDDEN = ("lr", "gradient_norm", "adaptive_weight", "val_rec", *(f"loss_t{part}" for part in range(10)))
 """Scalars for whoever mends a training, who finds them in history.csv."""
 
 

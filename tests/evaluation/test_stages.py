@@ -138,7 +138,8 @@ def test_a_reference_of_other_features_is_refused(run, sampled, scenes, none, re
 def test_the_identity_autoencoder_is_perfect(run, scenes, none, real, tmp_path):
     folder = tmp_path / "pixels"
     folder.mkdir()
-    write_json(folder / "config.json", {"kind": "identity", "dataset": "scenes", "perceptual": "none", "init_from": "none"})
+    identity = {"kind": "identity", "dataset": "scenes", "perceptual": "none", "init_from": "none"}
+    write_json(folder / "config.json", identity)
     write_manifest(folder)
     names = dict.fromkeys(("autoencoder", "dataset", "reference", "features", "perceptual"), "x")
     config = AutoencoderEvaluation(**names, split="test", count=100, batch=16)

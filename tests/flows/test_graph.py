@@ -189,8 +189,11 @@ def test_the_report_depends_on_all_that_the_other_stages_make_and_on_the_text_of
     assert outs(report) == ["report"]
 
 
-def test_only_the_flows_and_the_report_read_params_by_themselves():
-    """The rest of `ldm` is handed its sections, so that the params a flow reads are those of its stage."""
+def test_only_the_flows_the_report_and_the_command_line_read_params_by_themselves():
+    """The rest of `ldm` is handed its sections, so that the params a flow reads are those of its stage.
+
+    The command line is no stage: it reads the file that its user names.
+    """
     readers = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "ldm").rglob("*.py")
@@ -199,4 +202,4 @@ def test_only_the_flows_and_the_report_read_params_by_themselves():
         for name in node.names
         if name.name == "load"
     }
-    assert readers == {"ldm/report/collect.py"}
+    assert readers == {"ldm/report/collect.py", "ldm/cli/importing.py"}
