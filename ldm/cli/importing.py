@@ -8,9 +8,9 @@ from typer import Argument, Option
 
 EXAMPLES = """Examples:
 
-- `ldm import model.ckpt --as cin-f4 --params presets/paper.yaml`
+- `ldm import model.ckpt --as cin256 --params presets/paper.yaml`
 
-- `ldm import model.ckpt --as t2i-kl-f8 --params presets/paper.yaml --vocabulary vocab.txt --name released`
+- `ldm import model.ckpt --as txt2img-1p4b --params presets/paper.yaml --vocabulary vocab.txt --name released`
 
 - `ldm import exported/`, a folder that `ldm export` wrote"""
 
