@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64, UInt8
 from PIL import Image
 from torch import Tensor
 
 from ldm.autoencoder.health import health_of
 from ldm.autoencoder.model import KLAutoencoder, VQAutoencoder
 from ldm.data.batches import mixed
-from ldm.data.pictures import grid, to_float, to_uint8
+from ldm.data.pictures import grid, psnr, to_float, to_uint8
 from ldm.data.shards import Images
 
 Rows = Sequence[Mapping[str, int | float]]
@@ -72,16 +71,11 @@ class HeldBack:
             health.add(moments)
             errors += len(pixels) * reduced(error(image, reconstruction)).item()
             back = to_uint8(reconstruction).cpu()
-            ratios.append(_psnr(pixels, back))
+            ratios.append(psnr(pixels, back))
             shown.append(back)
         scalars = {"val_psnr": torch.cat(ratios).mean().item(), "val_rec": errors / len(self._pixels)}
         pairs = torch.cat([self._pixels[:SHOWN], torch.cat(shown)[:SHOWN]])
         return Look(scalars, grid(pairs, columns=len(pairs) // 2), health.report())
-
-
-def _psnr(image: UInt8[Tensor, "b 3 h w"], other: UInt8[Tensor, "b 3 h w"]) -> Float64[Tensor, " b"]:
-    error = (image.double() - other.double()).square().mean((1, 2, 3))
-    return (10 * torch.log10(255.0**2 / error)).clamp(max=100)
 
 
 def losing(rows: Rows, joined: int) -> str | None:

@@ -12,8 +12,7 @@ from ldm.cli.bar import bar
 from ldm.cli.inputs import padded, pictures_in, read_picture
 from ldm.cli.models import MODELS, chosen_device, enough_memory, find
 from ldm.cli.outputs import distinct, refuse_existing
-from ldm.data.pictures import encode, to_float, to_uint8
-from ldm.evaluation.reconstruction import psnr
+from ldm.data.pictures import encode, psnr, to_float, to_uint8
 from ldm.files import write_bytes
 
 TILE = 512

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
 """A picture that claims more is refused before it is decoded: a small file can unpack to fill the memory."""
+PSNR_OF_EQUAL = 100.0
+"""dB. Equal pictures have no finite PSNR; they count as this, which no 8-bit picture of up to 256 x 256 can exceed."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS answers for it
 
@@ -127,6 +129,12 @@ def low_resolution(pixels: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor,
 def grey(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
     """The luma of ITU-R 601 (Pillow's mode L) in all three channels."""
     return from_image(to_image(pixels).convert("L").convert("RGB"))
+
+
+def psnr(image: UInt8[Tensor, "b c h w"], other: UInt8[Tensor, "b c h w"]) -> Float64[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each pair in dB, over all channels, at most `PSNR_OF_EQUAL`."""
+    error = (image.double() - other.double()).square().mean((1, 2, 3))
+    return (10 * torch.log10(255.0**2 / error)).clamp(max=PSNR_OF_EQUAL)
 
 
 def grid(

@@ -12,11 +12,11 @@ from ldm.autoencoder.health import health_of
 from ldm.autoencoder.model import FirstStage, Moments, fitting, load
 from ldm.config import Run
 from ldm.data.batches import mixed
-from ldm.data.pictures import low_resolution, to_float, to_uint8
+from ldm.data.pictures import low_resolution, psnr, to_float, to_uint8
 from ldm.data.shards import Images
 from ldm.evaluation.config import AutoencoderEvaluation
 from ldm.evaluation.features import extractor
-from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, psnr, ssim
+from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import identity, write_json
 from ldm.progress import Progress

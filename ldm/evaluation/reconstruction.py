@@ -11,15 +11,6 @@ from ldm.data.pictures import resize, to_float
 from ldm.nn.vision import perceptual, random_trunk_lpips
 from ldm.nn.weights import weights
 
-PSNR_OF_EQUAL = 100.0
-"""dB. Equal pictures have no finite PSNR; they count as this, which no 8-bit picture of up to 256 x 256 can exceed."""
-
-
-def psnr(image: UInt8[Tensor, "b c h w"], other: UInt8[Tensor, "b c h w"]) -> Float64[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each pair in dB, over all channels, at most `PSNR_OF_EQUAL`."""
-    error = (image.double() - other.double()).square().mean((1, 2, 3))
-    return (10 * torch.log10(255.0**2 / error)).clamp(max=PSNR_OF_EQUAL)
-
 
 def ssim(image: UInt8[Tensor, "b c h w"], other: UInt8[Tensor, "b c h w"]) -> Float64[Tensor, " b"]:
     """Structural similarity of each pair (Wang et al. 2004), averaged over channels and windows inside the picture.

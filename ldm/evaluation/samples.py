@@ -11,12 +11,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ldm.config import Run
-from ldm.data.pictures import decode
+from ldm.data.pictures import decode, psnr
 from ldm.data.shards import Images
 from ldm.evaluation.colour import CaptionColourFigure
 from ldm.evaluation.config import SampleEvaluation
 from ldm.evaluation.features import Extractor, extractor
-from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, psnr, ssim
+from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, ssim
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.evaluation.reconstruction import psnr
+from ldm.data.pictures import psnr
 from tests.interop import release, rows
 
 from .conftest import pixels

@@ -136,3 +136,9 @@ def test_grey_is_the_luma_in_three_channels():
     assert torch.equal(grey[0], grey[2])
     luma = (torch.tensor([0.299, 0.587, 0.114])[:, None, None] * pixels(3)).sum(0)
     assert (grey[0] - luma).abs().max() <= 0.51
+
+
+def test_psnr_of_one_grey_level_everywhere_and_of_equal_pictures():
+    black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    assert pictures.psnr(black, black + 1).item() == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
+    assert pictures.psnr(black, black).item() == pictures.PSNR_OF_EQUAL

@@ -3,10 +3,9 @@
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from ldm.data.pictures import low_resolution, resize
-from ldm.evaluation.reconstruction import PSNR_OF_EQUAL, PerceptualDistance, enlarge, psnr, ssim
+from ldm.data.pictures import low_resolution, psnr, resize
+from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +33,9 @@ def test_ssim_agrees_with_scikit_image(pair):
 
 
 def test_ssim_agrees_with_torchmetrics(pair):
+    # it imports torchvision, which ldm.nn.vision (imported above) makes possible
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     a, b = (pictures.double() for pictures in pair)
     options = {"data_range": 255.0, "reduction": "none", "return_full_image": True}
     _, everywhere = structural_similarity_index_measure(a, b, **options)
@@ -41,14 +43,8 @@ def test_ssim_agrees_with_torchmetrics(pair):
     torch.testing.assert_close(ssim(*pair), inside, rtol=0, atol=1e-3)
 
 
-def test_psnr_of_one_grey_level_everywhere():
-    black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
-    assert psnr(black, black + 1).item() == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
-
-
 def test_equal_pictures():
     picture = torch.arange(3 * 16 * 16).remainder(256).to(torch.uint8).view(1, 3, 16, 16)
-    assert psnr(picture, picture).item() == PSNR_OF_EQUAL
     assert ssim(picture, picture).item() == pytest.approx(1, abs=1e-12)
 
 
