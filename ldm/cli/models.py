@@ -48,12 +48,7 @@ def open_model(model: str, autoencoder: str | None, snapshot: int | None, device
     """Raises ValueError of one line where either is not there, or they do not belong together."""
     on = chosen_device(device)
     folder = find(model, MODELS / "diffusion")
-    try:
-        diffusion, about = load(folder, snapshot)
-    except RuntimeError:  # torch's list of every tensor that does not fit
-        raise ValueError(
-            f"{folder}: its weights are of another architecture than its config.json says; train it again (dvc repro)"
-        ) from None
+    diffusion, about = load(folder, snapshot)
     coder = first_stage_of(folder, about, autoencoder)
     condition = about["diffusion"]["condition"]
     return Opened(

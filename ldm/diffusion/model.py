@@ -127,7 +127,8 @@ def noise_of(noisy: Tensor, latent: Tensor, alpha: Tensor, sigma: Tensor) -> Ten
 def load(folder: Path, snapshot: int | None = None) -> tuple[DiffusionModel, dict[str, Any]]:
     """The averaged model that `train_diffusion` wrote to `folder`, on the CPU, frozen; and its config.json.
 
-    `snapshot`: as it was after so many steps, one of train.snapshots.
+    `snapshot`: as it was after so many steps, one of train.snapshots. Raises ValueError of one line where there is no
+    such snapshot, or the weights are not those of the model that config.json describes.
     """
     identity(folder)
     about = read_json(folder / "config.json")
@@ -136,8 +137,23 @@ def load(folder: Path, snapshot: int | None = None) -> tuple[DiffusionModel, dic
         kept = ", ".join(str(step) for step in config.train.snapshots) or "none"
         raise ValueError(f"{folder}: no snapshot of step {snapshot} (there is: {kept}); see train.snapshots")
     model = DiffusionModel(config, about["latents"])
-    model.load_state_dict(load_file(folder / weights_name(snapshot)))
+    state = load_file(folder / weights_name(snapshot))
+    if misfit := _misfit(model.state_dict(), state):
+        raise ValueError(
+            f"{folder}: {weights_name(snapshot)} does not fit config.json: {misfit}; bring both from one training,"
+            " or train it again (dvc repro)"
+        )
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False), about
+
+
+def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+    """The first tensor that is not as wanted, and how; None where all are."""
+    for name in (*wanted, *(name for name in given if name not in wanted)):
+        here, there = (list(state[name].shape) if name in state else "absent" for state in (given, wanted))
+        if here != there:
+            return f"{name} is {here}, not {there}"
+    return None
 
 
 def weights_name(snapshot: int | None = None) -> str:

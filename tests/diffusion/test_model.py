@@ -7,6 +7,7 @@ from ldm.diffusion.config import Linear
 from ldm.diffusion.model import LatentScale, load
 from ldm.diffusion.preview import preview
 from ldm.diffusion.schedule import Schedule
+from ldm.files import read_json, write_json
 from ldm.nn.condition import Condition
 from tests.diffusion.small import INFO, ROW, made, row, write_random_latents, write_small_model
 
@@ -75,3 +76,23 @@ def test_a_model_and_its_snapshots_are_read_back_and_others_refused(tmp_path):
         assert all(torch.equal(value, written.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match=r"no snapshot of step 6 \(there is: 5, 20\)"):
         load(tmp_path / "model", 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "misfit"),
+    [
+        ({"channels": 16}, r"unet\.time\.0\.weight is \[32, 8\], not \[64, 16\]"),
+        ({"num_res_blocks": 2}, r"unet\.\S+ is absent, not \[.*\]"),
+        ({"attention_factors": []}, r"unet\.\S+ is .*, not .*"),
+    ],
+)
+def test_weights_of_another_model_than_that_of_config_json_are_refused_in_one_line(change, misfit, tmp_path):
+    write_random_latents(tmp_path / "latents")
+    folder = tmp_path / "model"
+    write_small_model(folder, tmp_path / "latents")
+    about = read_json(folder / "config.json")
+    about["diffusion"]["unet"] |= change
+    write_json(folder / "config.json", about)
+    with pytest.raises(ValueError, match=rf"model: ema\.safetensors does not fit config\.json: {misfit}; ") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
