@@ -12,7 +12,7 @@ CHARACTERS = [chr(code) for code in range(33, 127)]
 WORDS = [*CHARACTERS, *(f"{c}</w>" for c in CHARACTERS), "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
 
 
-def write_clip(folder: Path) -> Path:
+def write_clip(folder: Path, seed: int = 3) -> Path:
     """Text tokens [16, 8], pictures of 16 pixels, embeddings of width 6."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -22,7 +22,7 @@ def write_clip(folder: Path) -> Path:
     config = CLIPConfig(
         text_config=narrow | text, vision_config=narrow | {"image_size": 16, "patch_size": 8}, projection_dim=6
     )
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     CLIPModel(config).save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(WORDS)}))

@@ -70,15 +70,18 @@ def cache_latents(
                 yield Progress(done=done, total=sum(counts.values()), unit="pictures")
 
     report = health.report()
-    about = _about(config, train.info, tokenizer) | _of_latents(first_stage, config.crop or train.info["size"], report)
+    about = _about(config, train.info, tokenizer, frozen)
+    about |= _of_latents(first_stage, config.crop or train.info["size"], report)
     about |= {"autoencoder": identity(autoencoder), "images": identity(images)}
     write_json(out / "latents.json", about | {"shapes": shapes, "counts": counts})
     write_manifest(out)
     yield Progress(done=done, total=done, unit="pictures", notes=report["warnings"])
 
 
-def _about(config: Latents, info: dict[str, Any], tokenizer: BertTokenizer | None) -> dict[str, Any]:
-    """What latents.json says of the conditions; `info` is dataset.json."""
+def _about(
+    config: Latents, info: dict[str, Any], tokenizer: BertTokenizer | None, clip: clips.CLIP | None
+) -> dict[str, Any]:
+    """What latents.json says of the conditions; `info` is dataset.json, `clip` what made its columns."""
     return {
         "classes": info["classes"],
         "label_map_classes": info["label_map_classes"],
@@ -88,6 +91,7 @@ def _about(config: Latents, info: dict[str, Any], tokenizer: BertTokenizer | Non
         "layout": config.layout and config.layout.model_dump(),
         "low_resolution": config.low_resolution and config.low_resolution.model_dump(),
         "mask": config.mask and config.mask.model_dump(),
+        "clip": clip.sha256 if clip else None,
     }
 
 

@@ -141,11 +141,10 @@ def _clip(opened: Opened, folder: Path | None) -> "CLIP":
         raise ValueError(
             f"{opened.name} is told CLIP's embeddings: say --clip-weights, the folder its latents were made with"
         )
-    width = clip.text_width if opened.tokens == "clip_text" else clip.image_width
-    if width != opened.model.conditioner.token_width:
+    if clip.sha256 != opened.info["clip"]:
         raise ValueError(
-            f"{folder}: another CLIP than that of {opened.name} "
-            f"(its embeddings have a width of {width}, not {opened.model.conditioner.token_width})"
+            f"{folder}: another CLIP than that of {opened.name} (hash {clip.sha256[:12]}..., "
+            f"not {opened.info['clip'][:12]}...); say the folder that its latents were made with"
         )
     return clip
 

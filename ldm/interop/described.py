@@ -64,6 +64,7 @@ def described(
         "layout": latents.layout.model_dump() if latents.layout else None,
         "low_resolution": latents.low_resolution.model_dump() if latents.low_resolution else None,
         "mask": latents.mask.model_dump() if latents.mask else None,
+        "clip": None,
         "health": None,
     }
 

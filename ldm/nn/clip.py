@@ -22,14 +22,17 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class CLIP(nn.Module):
-    """`text_width` and `image_width` are those of the tokens, `length` how many a caption has."""
+    """`text_width` and `image_width` are those of the tokens, `length` how many a caption has.
+
+    `sha256` is that of the file of weights.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: "CLIPModel", tokenizer: "CLIPTokenizer") -> None:
+    def __init__(self, model: "CLIPModel", tokenizer: "CLIPTokenizer", sha256: str) -> None:
         super().__init__()
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.sha256 = model, tokenizer, sha256
         text, vision = model.text_model.config, model.vision_model.config
         self.text_width, self.image_width = text.hidden_size, model.config.projection_dim
         self.length, self.size = text.max_position_embeddings, vision.image_size
@@ -94,7 +97,7 @@ def load(folder: Path) -> CLIP | None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise found.misfit(error) from None
-    return CLIP(model, tokenizer)
+    return CLIP(model, tokenizer, found.sha256)
 
 
 def _central(image: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 size size"]:

@@ -21,7 +21,13 @@ from ldm.sampling.sheet import sheet
 from ldm.sampling.work import Work
 from ldm.training.exact import setup
 
-TOLD = {"label": ("classes",), "text": ("vocabulary_size", "null_tokens"), "layout": ("layout", "box_classes")}
+TOLD = {
+    "label": ("classes",),
+    "text": ("vocabulary_size", "null_tokens"),
+    "layout": ("layout", "box_classes"),
+    "clip_text": ("clip",),
+    "clip_image": ("clip",),
+}
 """By kind of tokens, what must be the same of the latents that a model was trained on and of those it samples from."""
 
 
@@ -80,7 +86,7 @@ def _fit(
         if info.get(key) != trained.get(key):
             raise ValueError(
                 f"{latents} and the latents that {model} was trained on differ in {key}, so its {tokens} tokens would "
-                "mean other things; sample from latents of the same data set and vocabulary"
+                "mean other things; sample from latents of the same data set, vocabulary and CLIP"
             )
     if isinstance(config.guide, ClipGuide) and config.guide.prompt is None and not info["vocabulary_size"]:
         raise ValueError("guide: {kind: clip} without a prompt takes captions, and these latents have none")

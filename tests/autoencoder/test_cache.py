@@ -19,7 +19,7 @@ from ldm.data.layouts import boxes_of, shown_of
 from ldm.data.masks import STYLES, draw_mask
 from ldm.data.randomness import generator
 from ldm.data.shards import Box, Example, write_shards
-from ldm.files import write_json, write_manifest
+from ldm.files import sha256, write_json, write_manifest
 from tests.autoencoder.conftest import RUN
 from tests.clips import write_clip
 
@@ -143,7 +143,7 @@ def test_without_options_only_the_latent_is_cached(cached):
         side = SIZE // info["factor"]
         assert info["latent_shape"] == [3, side, side]
         assert info["counts"] == COUNTS
-        assert (info["layout"], info["mask"], info["low_resolution"]) == (None, None, None)
+        assert (info["layout"], info["mask"], info["low_resolution"], info["clip"]) == (None, None, None, None)
         assert len(info["health"]["kurtosis"]) == 3
         assert (info["health"]["codebook_used"] is not None) == (kind == "vq")
 
@@ -262,6 +262,7 @@ def test_a_flip_is_no_matter_where_captions_are_not_cached(cached, tmp_path):
 def test_embeddings_of_a_frozen_clip(cached, clip_folder):
     values, info, _ = rows(cached(clip=clip_folder))
     assert info["shapes"]["clip_text"] == [16, 8]
+    assert info["clip"] == sha256(clip_folder / "model.safetensors")
     assert (values["clip_text"].shape, values["clip_image"].shape) == ((9, 16, 8), (9, 1, 6))
     torch.testing.assert_close(values["clip_text"][0], values["clip_text"][2])
     assert not torch.allclose(values["clip_text"][0], values["clip_text"][1]), "red and green"

@@ -7,6 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
+from tests.clips import write_clip
+
 COMMANDS = ("sample", "upscale", "inpaint", "colorize", "reconstruct", "import", "export")
 
 
@@ -92,6 +94,16 @@ def test_one_line_and_nothing_written(ldm, files, arguments, message):
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
     assert sorted(files.rglob("*")) == before
+
+
+def test_another_clip_than_that_of_the_latents_is_refused(ldm, files):
+    write_clip(files / "other-clip", seed=4)
+    for told in (("words", "--prompt", "red"), ("likeness", "--like", "p.png")):
+        result = ldm("sample", *told, "--clip-weights", "other-clip")
+        assert result.exit_code == 1
+        assert f"other-clip: another CLIP than that of {told[0]} (hash " in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert not (files / "out").exists()
 
 
 def test_nothing_is_written_over_unless_it_is_said(ldm, files):
