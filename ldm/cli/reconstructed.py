@@ -12,11 +12,9 @@ from ldm.cli.bar import bar
 from ldm.cli.inputs import padded, pictures_in, read_picture
 from ldm.cli.models import MODELS, chosen_device, enough_memory, find
 from ldm.cli.outputs import distinct, refuse_existing
+from ldm.cli.rows import TILE, raw_latent
 from ldm.data.pictures import encode, psnr, to_float, to_uint8
 from ldm.files import write_bytes
-
-TILE = 512
-"""Pixels; larger pictures are decoded in tiles."""
 
 
 @torch.no_grad()
@@ -33,7 +31,7 @@ def reconstructed(autoencoder: str, pictures: Sequence[Path], where: options.Whe
     with bar("reconstructing", len(paths), "pictures") as advance, enough_memory(device):
         for picture, target in zip(originals, targets, strict=True):
             image = to_float(padded(picture, first_stage.factor)).to(device)[None]
-            decoded = decode_tiled(first_stage, first_stage.encode(image).mean, tile, tile // 4)
+            decoded = decode_tiled(first_stage, raw_latent(first_stage, image), tile, tile // 4)
             made = to_uint8(decoded).cpu()[0, :, : picture.shape[1], : picture.shape[2]]
             write_bytes(target, encode(made))
             figures.append((target, psnr(picture[None], made[None]).item()))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage, IdentityAutoencoder
+from ldm.autoencoder.tiled import encode_tiled
 from ldm.cli import options
 from ldm.cli.inputs import listed, read_json, read_lines, read_picture
 from ldm.cli.models import Opened
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ldm.nn.clip import CLIP
 
 Rows = dict[str, Tensor]
+TILE = 512
+"""Pixels; larger pictures are encoded and reconstructed in tiles."""
 
 ASKED_BY = {
     "label": "--label",
@@ -179,11 +183,16 @@ def encoded(rows: Rows, first_stage: FirstStage, channels: str, *, latents: bool
     if latents and isinstance(first_stage, IdentityAutoencoder):
         made["pixels"] = rows["picture"]
     elif latents:
-        made["mean"] = first_stage.encode(image).mean
+        made["mean"] = raw_latent(first_stage, image)
     if channels == "mask":
-        made["masked"] = first_stage.encode(torch.where(rows["mask"][:, None] > 0, -1.0, image)).mean
+        made["masked"] = raw_latent(first_stage, torch.where(rows["mask"][:, None] > 0, -1.0, image))
     if channels == "grey":
-        made["grey"] = first_stage.encode(
-            to_float(torch.stack([grey(p) for p in rows["picture"].cpu()])).to(image)
-        ).mean
+        colourless = torch.stack([grey(picture) for picture in rows["picture"].cpu()])
+        made["grey"] = raw_latent(first_stage, to_float(colourless).to(image))
     return rows | made
+
+
+def raw_latent(first_stage: FirstStage, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b z h w"]:
+    """The mean of the posterior of pictures; larger ones than TILE are encoded in tiles, a quarter shared."""
+    places = TILE // first_stage.factor
+    return encode_tiled(first_stage, image, places, places // 4).mean

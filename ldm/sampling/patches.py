@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ldm.autoencoder.tiled import blended
 from ldm.diffusion.model import Denoise
 from ldm.nn.condition import Condition
 
@@ -23,16 +23,10 @@ def patched(denoiser: Denoiser, size: int, overlap: int) -> Denoiser:
 
     def under(condition: Condition) -> Denoise:
         def denoise(noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-            height, width = noisy.shape[2:]
-            blended, weights = torch.zeros_like(noisy), noisy.new_zeros(height, width)
-            for rows in _sides(height, size, overlap):
-                for columns in _sides(width, size, overlap):
-                    here = denoiser(_part(condition, rows, columns))
-                    latent = here(noisy[:, :, rows, columns], step)
-                    weight = torch.outer(*(_fade(side, overlap).to(latent) for side in latent.shape[2:]))
-                    blended[:, :, rows, columns] += weight * latent
-                    weights[rows, columns] += weight
-            return blended / weights
+            def part(rows: slice, columns: slice) -> Float[Tensor, "b c _ _"]:
+                return denoiser(_part(condition, rows, columns))(noisy[:, :, rows, columns], step)
+
+            return blended(part, noisy.shape[2:], size, overlap)
 
         return denoise
 
@@ -42,17 +36,3 @@ def patched(denoiser: Denoiser, size: int, overlap: int) -> Denoiser:
 def _part(condition: Condition, rows: slice, columns: slice) -> Condition:
     channels = condition.channels
     return Condition(tokens=condition.tokens, channels=None if channels is None else channels[:, :, rows, columns])
-
-
-def _sides(length: int, size: int, overlap: int) -> list[slice]:
-    """The least number of patches that cover a side: all of one size and evenly spaced."""
-    if length <= size:
-        return [slice(0, length)]
-    gaps = -(-(length - size) // (size - overlap))
-    return [slice(start, start + size) for start in ((length - size) * i // gaps for i in range(gaps + 1))]
-
-
-def _fade(length: int, overlap: int) -> Float[Tensor, " length"]:
-    """1 inside a patch, falling towards its ends over `overlap` places; never 0."""
-    place = torch.arange(length)
-    return (torch.minimum(place + 1, length - place) / (overlap + 1)).clamp_max(1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.autoencoder.model import KLAutoencoder
 from ldm.data.pictures import psnr
 from tests.interop import release, rows
 
@@ -83,6 +84,21 @@ def test_reconstructed_with_its_psnr(ldm, tmp_path):
     assert made.shape == original.shape
     assert float(figure) == pytest.approx(psnr(original[None].byte(), made[None].byte()).item(), abs=0.006)
     assert "100.00 dB" in ldm("reconstruct", "pixels", picture, "--out", "same").stdout
+
+
+def test_large_pictures_pass_the_first_stage_in_tiles(drawn, ldm, tmp_path, monkeypatch):
+    encode, seen = KLAutoencoder.encode, []
+
+    def watched(model, image):
+        seen.append(max(image.shape[2:]))
+        return encode(model, image)
+
+    monkeypatch.setattr(KLAutoencoder, "encode", watched)
+    picture = write(tmp_path / "p.png", 18, 531)
+    (path,) = drawn("colorize", "colours", picture)
+    assert pixels(path).shape == (3, 531, 18)
+    assert ldm("reconstruct", "kl", picture, "--out", "again").exit_code == 0
+    assert seen == [512] * 4
 
 
 def test_exported_and_imported_again_it_is_the_same(ldm, tmp_path):
