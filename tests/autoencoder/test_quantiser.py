@@ -30,6 +30,14 @@ def test_the_nearest_code_is_the_one_that_brute_force_finds(held, codebook, monk
     assert torch.equal(codebook.nearest(codebook(z)), codebook.nearest(z))
 
 
+def test_codes_that_a_rounded_product_confuses_are_told_apart():
+    """Far from zero a sum of squares and products loses what tells two codes apart; a difference keeps it."""
+    codebook = Codebook(2, 1)
+    codebook.codes.data = torch.tensor([[4096.0], [4096.5]])
+    z = torch.tensor([4096.0, 4096.125, 4096.375, 4096.5]).view(1, 1, 2, 2)
+    assert codebook.nearest(z).flatten().tolist() == [0, 0, 1, 1]
+
+
 def test_a_gradient_passes_as_through_the_identity(codebook):
     z = latent()
     direction = torch.randn(z.shape)
@@ -95,6 +103,21 @@ def test_codes_that_nothing_is_near_come_back_to_life(codebook):
     assert usage.report()["codebook_used"] <= 0.25
     usage.add(codebook.quantise(z, 0.25), generator("step", 3))
     assert usage.report()["codebook_used"] >= 0.75
+
+
+def test_with_more_dead_codes_than_places_each_place_is_given_once(codebook):
+    codebook.codes.data[:] = 100.0  # all alike, so the first stands for every place
+    usage, z = Usage([codebook], after=1), torch.randn(1, 3, 2, 2)
+    usage.add(codebook.quantise(z, 0.25), generator("few"))
+    places = {tuple(place) for place in z.permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
+    codes = [tuple(code) for code in codebook.codes.tolist()]
+    assert set(codes[1:5]) == places
+    assert {codes[0], *codes[5:]} == {(100.0, 100.0, 100.0)}
+    usage.add(codebook.quantise(z, 0.25), generator("few", 1))
+    again = [tuple(code) for code in codebook.codes.tolist()]
+    assert again[1:5] == codes[1:5]
+    assert {again[0], *again[5:8]} == places
+    assert set(again[8:]) == {(100.0, 100.0, 100.0)}
 
 
 def test_without_revival_no_code_is_moved(codebook):
