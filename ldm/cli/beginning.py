@@ -30,6 +30,7 @@ class Beginning:
     guide_scale: float | None
     guide_distance: str
     perceptual_weights: Path | None
+    estimates: int
 
 
 def draw_beginning(
@@ -45,7 +46,7 @@ def draw_beginning(
     asked = given.clip_weights if beginning.guide_kind == "clip" else beginning.perceptual_weights
     found = networks(section, asked or Path("none"), opened.device)
     pictured = any("picture" in item.rows for item in items)
-    return draw_all(opened, items, section, how, where, latents=pictured, networks=found)
+    return draw_all(opened, items, section, how, where, latents=pictured, networks=found, estimates=beginning.estimates)
 
 
 def _check_options(beginning: Beginning, given: options.Told) -> None:

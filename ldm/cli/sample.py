@@ -21,7 +21,9 @@ EXAMPLES = """Examples:
 
 - `ldm sample text-f4 --prompt "a red square" --start photo.png --strength 0.6`
 
-- `ldm sample unconditional --size 256x512 --sampler dpm_solver --steps 20`"""
+- `ldm sample unconditional --size 256x512 --sampler dpm_solver --steps 20`
+
+- `ldm sample unconditional --estimates 8`"""
 
 
 class GuideKind(StrEnum):
@@ -56,6 +58,9 @@ def sample(
     guide_scale: Annotated[float | None, Option(min=0, help="How firmly.  [default: by kind, 0.5 to 300]")] = None,
     guide_distance: Annotated[Distance, Option(help="In which it is held.")] = Distance.l2,
     perceptual_weights: Annotated[Path | None, Option(help="The folder of data/weights of that distance.")] = None,
+    estimates: Annotated[
+        int, Option(min=0, help="Also write NAME-SEED-estimates.png: so many looks at how the picture comes to be.")
+    ] = 0,
 ) -> None:
     """Draw pictures from a model.
 
@@ -73,6 +78,7 @@ def sample(
         guide_scale=guide_scale,
         guide_distance=guide_distance,
         perceptual_weights=perceptual_weights,
+        estimates=estimates,
     )
     for path in draw_beginning(model, told, beginning, how, where):
         typer.echo(path)

@@ -56,6 +56,7 @@ def files(ldm, tmp_path):
         (("sample", "plain", "--patches", "10"), "--patches 10: must be a multiple of 4 for plain"),
         (("sample", "plain", "--overlap", "10"), "--overlap is of --patches"),
         (("sample", "plain", "--patches", "16", "--overlap", "16"), "overlap 16 must be less than size 16"),
+        (("sample", "plain", "--steps", "4", "--estimates", "5"), "--estimates 5: the sampler takes 4 steps; say so"),
         (("sample", "plain", "--strength", "0.5"), "--strength is of --start"),
         (("sample", "plain", "--start", "p.png", "--strength", "0"), "greater than 0"),
         (("sample", "plain", "--start", "gone.png"), "gone.png: not found"),

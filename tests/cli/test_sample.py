@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.cli.estimates import looked_at
 from ldm.config import check
 from ldm.data.samples import read_samples
 from ldm.sampling.config import Samples
@@ -117,3 +118,49 @@ def test_guided(drawn, workplace, tmp_path, kind):
     (path,) = drawn("sample", "plain", "--guide-kind", kind, "--guide-scale", 0.5, *more)
     sizes = {"small": (3, 32, 32), "identity": (3, 16, 18), "grey": (3, 16, 18)}
     assert pixels(path).shape == sizes.get(kind, (3, SIDE, SIDE))
+
+
+def columns(path: Path, width: int) -> list[torch.Tensor]:
+    """The pictures in a strip, which has two pixels of white around each."""
+    strip = pixels(path)[:, 2:-2]
+    return [strip[:, :, start : start + width] for start in range(2, strip.shape[2] - 2, width + 2)]
+
+
+def test_estimates_end_in_the_sample_and_change_nothing_of_it(drawn, ldm):
+    (alone,) = drawn("sample", "plain", "--size", "16x24", "--out", "alone")
+    made, strip = drawn("sample", "plain", "--size", "16x24", "--estimates", 2)
+    assert [path.name for path in (made, strip)] == ["plain-0.png", "plain-0-estimates.png"]
+    assert made.read_bytes() == alone.read_bytes()
+    first, last = columns(strip, 24)
+    assert torch.equal(last, pixels(made))
+    assert not torch.equal(first, last)
+    again = ldm("sample", "plain", "--seed", 0, "--estimates", 1)
+    assert (again.exit_code, "out/plain-0.png: there already" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+def test_estimates_go_from_the_first_step_to_the_last(ldm, sampler):
+    result = ldm("sample", "plain", "--steps", 5, "--sampler", sampler, "--estimates", 3, "--count", 2)
+    assert result.exit_code == 0, result.output
+    paths = [Path(line) for line in result.stdout.splitlines()]
+    assert [path.name for path in paths] == [f"plain-{seed}{end}.png" for seed in (0, 1) for end in ("", "-estimates")]
+    for made, strip in zip(paths[::2], paths[1::2], strict=True):
+        parts = columns(strip, SIDE)
+        assert len(parts) == 3
+        assert torch.equal(parts[-1], pixels(made))
+
+
+def test_estimates_on_the_way_to_a_larger_picture_have_its_size(drawn):
+    made, strip = drawn(
+        "sample", "plain", "--guide-kind", "small", "--guide-scale", 0.1, "--size", "32", "--estimates", 4
+    )
+    parts = columns(strip, 32)
+    assert len(parts) == 4
+    assert torch.equal(parts[-1], pixels(made))
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "expected"), [(0, 5, []), (1, 5, [5]), (2, 5, [1, 5]), (3, 50, [1, 26, 50])]
+)
+def test_estimates_are_evenly_spaced(count, steps, expected):
+    assert looked_at(count, steps) == expected
