@@ -42,7 +42,7 @@ def test_one_value_changes_and_every_other_character_stays(file, key, old, new, 
 
 def test_several_values_are_written_together_and_only_as_a_whole_valid(file):
     diffusers = "diffusion.sr-f4.objective=v", "diffusion.sr-f4.scale=1.0"
-    assert [said.partition(": ")[0][-3:] for said in override(diffusers, file)] == [" 59", " 61"]
+    assert [said.partition(": ")[0][-3:] for said in override(diffusers, file)] == [" 64", " 66"]
     before = file.read_bytes()
     with pytest.raises(ValueError, match=r"run\.threads"):
         override(["diffusion.sr-f4.objective=epsilon", "run.threads=0"], file)
