@@ -92,6 +92,7 @@ def _about(
         "low_resolution": config.low_resolution and config.low_resolution.model_dump(),
         "mask": config.mask and config.mask.model_dump(),
         "clip": clip.sha256 if clip else None,
+        "random_views": config.flip or (config.crop or info["size"]) < info["size"],
     }
 
 

@@ -140,7 +140,7 @@ def _embedded_captions(clip: CLIP, batch: int) -> Column:
     def texts(rows: Sequence[Drawn]) -> Tensor:
         captions = [row.example.caption for row in rows]
         tokens = clip.text([*(caption or "" for caption in captions), *[""] * (batch - len(rows))])[: len(rows)].cpu()
-        known = torch.tensor([caption is not None for caption in captions])
+        known = torch.tensor([bool((caption or "").strip()) for caption in captions])  # a row of zeros is null
         return tokens * known[:, None, None]
 
     return texts

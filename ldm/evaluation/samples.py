@@ -114,6 +114,11 @@ def evaluate(
     split = sampling["split"]
     if "paired" in config.figures and sampling["condition"]["channels"] == "none":
         raise ValueError(f"{samples}: paired figures need samples made from a picture; leave paired out of figures")
+    if "paired" in config.figures and sampling.get("random_views"):
+        raise ValueError(
+            f"{samples}: made from training pictures as they were mirrored or cropped, which are not the originals; "
+            "leave paired out of figures, or sample another split"
+        )
     choose: dict[str, Callable[[], Figure]] = {
         "fidelity": lambda: Fidelity(reference, extractor(features, device), device),
         "paired": lambda: Paired(images, split, PerceptualDistance(perceptual, device)),

@@ -65,6 +65,7 @@ def described(
         "low_resolution": latents.low_resolution.model_dump() if latents.low_resolution else None,
         "mask": latents.mask.model_dump() if latents.mask else None,
         "clip": None,
+        "random_views": latents.flip or latents.crop is not None,
         "health": None,
     }
 

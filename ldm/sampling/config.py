@@ -121,6 +121,8 @@ class Drawing(Section):
     def _at_most_one_begins_elsewhere(self) -> "Drawing":
         if self.start and isinstance(self.guide, SmallGuide):
             raise ValueError("start and guide: {kind: small} both say where a sample begins; leave out one")
+        if self.keep_known and isinstance(self.guide, SmallGuide):
+            raise ValueError("keep_known has no picture of the smaller sample that guide: {kind: small} draws first")
         return self
 
 

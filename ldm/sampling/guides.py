@@ -57,9 +57,9 @@ def distance(
     `picture` is the rows' own and `small` the smaller sample, for guides that compare with them.
     """
     if isinstance(guide, ClipGuide):
-        likeness, texts = using.clip, [guide.prompt] * len(prompts) if guide.prompt is not None else prompts
+        likeness, prompt = using.clip, guide.prompt
         assert likeness is not None
-        return lambda pictures: -likeness(pictures, texts)
+        return lambda pictures: -likeness(pictures, prompts if prompt is None else [prompt] * len(pictures))
     transform = _transform(guide, rows, small)
     if small is not None:
         target = small

@@ -51,6 +51,11 @@ def check(model: DiffusionModel, first_stage: FirstStage, how: Drawing) -> None:
         raise ValueError(f"size [{size[0]}, {size[1]}]: height and width must each be {multiple}")
     if how.patches is not None and how.patches.size % (factor * halvings):
         raise ValueError(f"patches.size {how.patches.size} must be {multiple}")
+    if how.patches is not None and -(-how.patches.overlap // factor) * factor >= how.patches.size:
+        raise ValueError(
+            f"patches.overlap {how.patches.overlap} comes to all of size {how.patches.size} in steps of the "
+            f"autoencoder's factor {factor}: say at most {how.patches.size - factor}"
+        )
     if isinstance(how.guide, SmallGuide):
         _check_small(model, factor, size)
 

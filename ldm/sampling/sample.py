@@ -14,21 +14,13 @@ from ldm.diffusion.model import DiffusionModel, load
 from ldm.files import fresh_folder, identity, whole, write_json, write_manifest
 from ldm.nn.weights import weights as foreign
 from ldm.progress import Progress
-from ldm.sampling.config import ClipGuide, Samples
+from ldm.sampling.config import Samples
+from ldm.sampling.fit import check_latents
 from ldm.sampling.guides import networks
 from ldm.sampling.plan import check, picture_size, step_list
 from ldm.sampling.sheet import sheet
 from ldm.sampling.work import Work
 from ldm.training.exact import setup
-
-TOLD = {
-    "label": ("classes",),
-    "text": ("vocabulary_size", "null_tokens"),
-    "layout": ("layout", "box_classes"),
-    "clip_text": ("clip",),
-    "clip_image": ("clip",),
-}
-"""By kind of tokens, what must be the same of the latents that a model was trained on and of those it samples from."""
 
 
 def sample(
@@ -43,7 +35,7 @@ def sample(
     diffusion, first_stage = diffusion.to(device), load_autoencoder(autoencoder).to(device)
     data = Latents(latents, config.split)
     kinds = {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")}
-    _fit(config, model, autoencoder, latents, data.info, about["latents"], kinds["tokens"])
+    check_latents(config, model, about, identity(autoencoder), data)
     check(diffusion, first_stage, config)
     work = Work(
         config=config,
@@ -63,33 +55,16 @@ def sample(
     write_samples(out, work.samples())
     with whole(out / "sheet.png") as beside:
         sheet(work.first()).save(beside, format="png")
-    of = {"model_identity": identity(model), "autoencoder_identity": identity(autoencoder), "condition": kinds}
+    of: dict[str, Any] = {
+        "model_identity": identity(model),
+        "autoencoder_identity": identity(autoencoder),
+        "condition": kinds,
+    }
+    if config.split == "train" and data.info.get("random_views"):
+        of["random_views"] = True  # the pictures of these rows are mirrored or cropped as training drew them
     write_json(out / "sampling.json", _options(config, diffusion, first_stage, weights) | of)
     write_manifest(out)
     shutil.rmtree(resume)
-
-
-def _fit(
-    config: Samples, model: Path, autoencoder: Path, latents: Path, info: dict[str, Any], trained: dict[str, Any],
-    tokens: str,
-) -> None:  # fmt: skip
-    """Refuse latents that would tell the model something else than what it was trained on."""
-    if identity(autoencoder) != trained["autoencoder"]:
-        raise ValueError(f"{model} was trained on latents of another autoencoder than {autoencoder}")
-    if info["autoencoder"] != trained["autoencoder"]:
-        raise ValueError(f"{latents} and the latents that {model} was trained on are of different autoencoders")
-    if config.size is None and info["latent_shape"] != trained["latent_shape"]:
-        raise ValueError(
-            f"{latents} and the latents that {model} was trained on differ in size; say which one to sample in size"
-        )
-    for key in TOLD.get(tokens, ()):
-        if info.get(key) != trained.get(key):
-            raise ValueError(
-                f"{latents} and the latents that {model} was trained on differ in {key}, so its {tokens} tokens would "
-                "mean other things; sample from latents of the same data set, vocabulary and CLIP"
-            )
-    if isinstance(config.guide, ClipGuide) and config.guide.prompt is None and not info["vocabulary_size"]:
-        raise ValueError("guide: {kind: clip} without a prompt takes captions, and these latents have none")
 
 
 def _options(config: Samples, model: DiffusionModel, first_stage: FirstStage, weights: Path) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def common(first: Path, second: Path, needed: int) -> list[str]:
     """Ids of the originals that both folders of samples have, sorted; ValueError where fewer than `needed`."""
     for folder in (first, second):
         identity(folder)
+        if read_json(folder / "sampling.json").get("random_views"):
+            raise ValueError(
+                f"{folder}: made from training pictures as they were mirrored or cropped, which are not the originals; "
+                "sample another split"
+            )
     ids = sorted(_ids(first) & _ids(second))
     if not ids:
         raise ValueError(f"{first} and {second}: no original in common; sample both from the same dataset and split")

@@ -12,7 +12,7 @@ from ldm.evaluation.autoencoder import evaluate_autoencoder
 from ldm.evaluation.config import AutoencoderEvaluation, Reference, SampleEvaluation
 from ldm.evaluation.reference import reference
 from ldm.evaluation.samples import evaluate
-from ldm.files import write_json, write_manifest
+from ldm.files import read_json, write_json, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,7 @@ def test_how_samples_are_split_into_files_changes_nothing(run, sampled, scenes, 
         (["paired"], {"channels": "none"}, "need samples made from a picture"),
         (["caption_colour"], {}, "has no caption"),
         (["paired"], {"ids": "other"}, "there is no such picture in the split"),
+        (["paired"], {"random_views": True}, "mirrored or cropped, which are not the originals"),
         (["fidelity"], {"split": "test", "count": 3}, "figures need at least 8"),
         (["paired"], {"split": "held_out"}, "no split 'held_out'"),
     ],
@@ -118,6 +119,9 @@ def test_samples_that_a_figure_cannot_use_are_refused_in_one_line(
     samples = sampled(
         tmp_path / "s", ids, pictures[:count], split=given.get("split", "test"), channels=given.get("channels", "mask")
     )
+    if "random_views" in given:
+        write_json(samples / "sampling.json", read_json(samples / "sampling.json") | given)
+        write_manifest(samples)
     with pytest.raises(ValueError, match=message) as caught:
         measure(section(*figures), run, samples, scenes, real, none, tmp_path / "m.json")
     assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +13,10 @@ from ldm.config import check
 from ldm.data import samples as shards
 from ldm.data.pictures import decode
 from ldm.data.samples import read_samples
+from ldm.files import read_json, write_json, write_manifest
 from ldm.sampling.config import Samples
 from ldm.sampling.sample import sample
-from tests.sampling.small import RUN, SIDE
+from tests.sampling.small import ROWS, RUN, SIDE, diffusion_section, save
 
 NAMES = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "split": "test"}
 FEW = {"sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "batch": 2, "count": 5, "seed": 3}
@@ -145,6 +147,7 @@ def test_sampling_json_names_every_option_that_had_an_effect(folders, tmp_path):
         ("plain", {"guidance": 2.0}, "guidance 2 leads away from the null condition.*set guidance to 1.0"),
         ("text", {"size": [30, 32]}, r"size \[30, 32\]: height and width must each be a multiple of 8"),
         ("text", {"patches": {"size": 12, "overlap": 4}}, "patches.size 12 must be a multiple of 8"),
+        ("text", {"patches": {"size": 16, "overlap": 13}}, "overlap 13 comes to all of size 16.*at most 12"),
         ("text", {"snapshot": 7}, "no snapshot of step 7"),
         ("text", {"sampler": {"kind": "plms", "num_steps": 101}}, "num_steps 101 must be from 1 to"),
         ("text", {"sampler": {"kind": "plms", "num_steps": 30, "spacing": "released"}}, "spacing: even"),
@@ -165,3 +168,70 @@ def test_a_guide_without_its_network_is_refused():
         section(guide={"kind": "clip", "scale": 1.0})
     with pytest.raises(ValueError, match="weights vgg are used by no guide"):
         section(weights="vgg")
+
+
+def told(folders, tmp_path, name, **changes):
+    """Latents as those of the fixture, described otherwise."""
+    copy = tmp_path / name
+    shutil.copytree(folders / "latents", copy)
+    write_json(copy / "latents.json", json.loads((copy / "latents.json").read_text()) | changes)
+    write_manifest(copy)
+    return copy
+
+
+def imported(folders, tmp_path, tokens, channels, model, **changes):
+    """A model folder as an import leaves it."""
+    info = json.loads((folders / "latents" / "latents.json").read_text()) | changes
+    save(model(tokens, channels, info), tmp_path / "model" / "ema.safetensors")
+    about = {"diffusion": diffusion_section(tokens, channels), "latents": info, "imported": {"file": "model.ckpt"}}
+    write_json(tmp_path / "model" / "config.json", about)
+    write_manifest(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def sampled(folders, tmp_path, model, latents, **changes):
+    stage = sample(
+        section(**changes), RUN, model, folders / "autoencoder", latents, folders / "none", tmp_path / "out",
+        tmp_path / "resume",
+    )  # fmt: skip
+    return list(stage)
+
+
+LABEL = {"kind": "label", "drop": 0.1, "width": 16}
+
+
+def test_an_import_knows_its_classes_by_count(folders, built, tmp_path):
+    maps = {"kind": "label_map", "drop": 0.0}
+    numbered = {"classes": ["class 0", "class 1"], "label_map_classes": ["class 0", "class 1", "class 2"]}
+    model = imported(folders, tmp_path, LABEL, maps, built, **numbered)
+    sampled(folders, tmp_path, model, told(folders, tmp_path, "named", classes=["cat", "dog"]))
+    with pytest.raises(ValueError, match="differ in classes, so its label would mean other things"):
+        sampled(folders, tmp_path, model, told(folders, tmp_path, "more", classes=["cat", "dog", "cow"]))
+
+
+def test_latents_that_lack_or_mean_something_else_are_refused(folders, tmp_path):
+    low = folders / "low_resolution"
+    shapes = {n: s for n, s in read_json(folders / "latents" / "latents.json")["shapes"].items() if n != "mask"}
+    for name, changes, message in (
+        ("low_resolution", {"low_resolution": {"factor": 2, "degradation": "bicubic"}}, "differ in low_resolution"),
+        ("label_map", {"label_map_classes": ["sky", "road", "sea"]}, "differ in label_map_classes"),
+        ("mask", {"shapes": shapes}, "condition.channels: mask needs latents"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            sampled(folders, tmp_path, folders / name, told(folders, tmp_path, name, **changes))
+        assert "\n" not in str(error.value)
+    degraded = {"low_resolution": {"factor": 4, "degradation": "bsr"}}
+    sampled(folders, tmp_path, low, told(folders, tmp_path, "degraded", **degraded), count=1)
+
+
+def test_training_pictures_as_they_were_mirrored_are_said_to_be(folders, tmp_path):
+    latents = told(folders, tmp_path, "train", random_views=True, counts={"train": ROWS})
+    (latents / "test-00000.arrow").rename(latents / "train-00000.arrow")
+    write_manifest(latents)
+    sampled(folders, tmp_path, folders / "mask", latents, split="train", count=1)
+    assert read_json(tmp_path / "out" / "sampling.json")["random_views"]
+
+
+def test_known_pictures_and_a_smaller_sample_exclude_each_other():
+    with pytest.raises(ValueError, match="keep_known has no picture of the smaller sample"):
+        section(keep_known=True, size=[64, 64], guide={"kind": "small", "scale": 1.0})

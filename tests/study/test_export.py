@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ldm.data.pictures import read, to_png
-from ldm.files import read_json, sha256
+from ldm.files import read_json, sha256, write_json, write_manifest
 from ldm.study.export import export
 from ldm.study.pictures import mosaic, same_length
 from ldm.study.trials import plan
@@ -156,6 +156,10 @@ def test_sets_that_do_not_belong_together_are_refused(inputs, tmp_path):
     assert "another low-resolution image" in refusal(first, coarser, images, tmp_path)
     assert "no low-resolution image" in refusal(plain, second, images, tmp_path)
     assert "set dataset to the one" in refusal(first, second, elsewhere, tmp_path)
+    turned = write_samples(tmp_path / "turned", IDS, 8)
+    write_json(turned / "sampling.json", {"split": "train", "random_views": True})
+    write_manifest(turned)
+    assert "sample another split" in refusal(first, turned, images, tmp_path)
     assert "run the stage" in refusal(first, tmp_path / "missing", images, tmp_path)
 
 

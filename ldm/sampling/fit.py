@@ -1,0 +1,70 @@
+"""Whether latents tell a model what it was trained on: the same columns, and in them the same meanings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm import conditioning
+from ldm.config import check
+from ldm.data.latents import Latents
+from ldm.sampling.config import ClipGuide, Samples
+
+TOLD = {
+    "label": ("classes",),
+    "text": ("vocabulary_size", "null_tokens"),
+    "layout": ("layout", "box_classes"),
+    "clip_text": ("clip",),
+    "clip_image": ("clip",),
+    "low_resolution": ("low_resolution",),
+    "label_map": ("label_map_classes",),
+}
+"""By kind of condition, what must mean the same in latents that are trained on and in those that are sampled from."""
+
+
+def check_latents(config: Samples, model: Path, about: Mapping[str, Any], autoencoder: str, data: Latents) -> None:
+    """Raise ValueError of one line where `data` would tell the model something else than it was trained on.
+
+    `about` is the model's config.json, `autoencoder` the identity of the first stage that decodes.
+    """
+    trained, info = about["latents"], data.info
+    both = f"{data.folder} and the latents that {model} was trained on"
+    if autoencoder != trained["autoencoder"]:
+        raise ValueError(f"{model} was trained on latents of another autoencoder than {config.autoencoder}")
+    if info["autoencoder"] != trained["autoencoder"]:
+        raise ValueError(f"{both} are of different autoencoders")
+    if config.size is None and info["latent_shape"] != trained["latent_shape"]:
+        raise ValueError(f"{both} differ in size; say which one to sample in size")
+    condition = about["diffusion"]["condition"]
+    _check_columns(condition, data)
+    kinds = [condition[part]["kind"] for part in ("tokens", "channels")]
+    for kind, key in ((kind, key) for kind in kinds for key in TOLD.get(kind, ())):
+        if not _agree(key, info.get(key), trained.get(key), "imported" in about):
+            raise ValueError(
+                f"{both} differ in {key}, so its {kind} would mean other things; "
+                "sample from latents of the same data set, vocabulary and CLIP"
+            )
+    if isinstance(config.guide, ClipGuide) and config.guide.prompt is None:
+        if not any(data.caption(row) for row in range(len(data))):
+            raise ValueError(f"guide: {{kind: clip}} without a prompt takes captions, and {data.folder} has none")
+
+
+def _check_columns(condition: Mapping[str, Any], data: Latents) -> None:
+    section = check(condition, conditioning.Conditions, "condition", file=str(data.folder))
+    try:
+        with torch.device("meta"):
+            conditioning.build(section, data.info)
+    except ValueError as error:
+        raise ValueError(f"{data.folder}: {error}") from None
+
+
+def _agree(key: str, here: Any, trained: Any, imported: bool) -> bool:
+    """Degradations may differ; an import that knows how many classes there are, not their names, has them by count."""
+    if key == "low_resolution":
+        return bool(here["factor"] == trained["factor"])
+    if imported and key == "box_classes" and trained is None:
+        return True
+    if imported and key in ("classes", "label_map_classes") and trained == [f"class {i}" for i in range(len(trained))]:
+        return len(here) == len(trained)
+    return bool(here == trained)
