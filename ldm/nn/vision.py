@@ -200,8 +200,13 @@ class Lpips(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """Distance of each pair of pixels in [-1, 1]; 0 for equal ones. Differentiable in both."""
-        return self.net(image, other).flatten()
+        """Distance of each pair of pixels in [-1, 1]; 0 for equal ones. Differentiable in both.
+
+        The package's own forward but for `_unit`: there the gradient of a feature that is zero everywhere is no number.
+        """
+        features = (self.net.net(self.net.scaling_layer(x)) for x in (image, other))
+        layers = zip(self.net.lins, *features, strict=True)
+        return torch.stack([head((_unit(a) - _unit(b)).square()).mean((1, 2, 3)) for head, a, b in layers]).sum(0)
 
 
 class FeatureDistance(nn.Module):

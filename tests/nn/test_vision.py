@@ -96,8 +96,21 @@ def test_lpips_is_the_packages_own_with_the_trunk_loaded(tmp_path):
     state = {k: trunk[f"features.{k.partition('.')[2]}"] for k in theirs.net.state_dict()}
     theirs.net.load_state_dict(state)
     a, b = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    torch.testing.assert_close(ours(a, b), theirs(a, b).flatten())
+    torch.testing.assert_close(ours(a, b), theirs(a, b).flatten(), rtol=1e-6, atol=1e-6)
     assert ours.name == "lpips_vgg_unpublished"
+
+
+@pytest.mark.parametrize("black", [True, False])
+def test_lpips_has_a_gradient_where_every_feature_is_zero(black):
+    distance = vision.random_trunk_lpips()
+    # without biases the trunk gives zeros alone for the picture that its scaling takes to zero
+    image = torch.full((1, 3, 32, 32), -1.0) if black else distance.net.scaling_layer.shift.expand(1, 3, 32, 32)
+    image = image.clone().requires_grad_()
+    other = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    value = distance(image, other).sum()
+    value.backward()
+    assert value.isfinite()
+    assert image.grad.isfinite().all()
 
 
 def test_only_the_published_file_earns_the_published_name(tmp_path, monkeypatch):
