@@ -72,7 +72,8 @@ def train_coder(
     trunk = load_perceptual(weights) if config.loss.perceptual_weight else None
     trunk = trunk.to(device) if trunk else None
     ema = EMA(model, t.ema)
-    optimiser = adam([*model.parameters(), *likelihood.parameters()], t, t.betas)
+    # Clipped apart: summed over a picture, the gradient of logvar would leave the model next to nothing.
+    optimiser = adam([{"params": part.parameters()} for part in (model, likelihood)], t, t.betas)
     judge_optimiser = adam(discriminator.parameters(), t, JUDGE_BETAS)
     match config:
         case KL():

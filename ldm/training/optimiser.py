@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ldm.training.config import Training
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""All of a model's, or several groups of them as {"params": parameters}."""
 
-def adam(parameters: Iterable[nn.Parameter], config: Training, betas: Sequence[float]) -> torch.optim.Optimizer:
+
+def adam(parameters: Parameters, config: Training, betas: Sequence[float]) -> torch.optim.Optimizer:
     """Adam without weight decay, for first stages and their discriminators (as released)."""
     return torch.optim.Adam(parameters, lr=config.lr, betas=(betas[0], betas[1]), fused=True)
 
@@ -32,12 +36,11 @@ def rate(config: Training, step: int) -> float:
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Tensor, config: Training, step: int) -> Tensor:
-    """One step against `loss`, clipped; returns the gradient's norm before clipping."""
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    """One step against `loss`, each group of parameters clipped by itself; returns the first's norm before that."""
     for group in optimiser.param_groups:
         group["lr"] = rate(config, step)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+    norm, *_ = [nn.utils.clip_grad_norm_(group["params"], config.clip) for group in optimiser.param_groups]
     optimiser.step()
     return norm
