@@ -111,6 +111,11 @@ class Conditioner(nn.Module):
     def channels_width(self) -> int:
         return self.channels.width
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of its rows that it needs."""
+        return (*self.tokens.reads, *self.channels.reads)
+
     def forward(self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"], size: tuple[int, int]) -> Condition:
         """The condition of each row; null where its tokens (`dropped[:, 0]`) or channels (`dropped[:, 1]`) are dropped.
 

@@ -22,6 +22,8 @@ class Part(nn.Module):
     """Tokens or channels; `width` is that of the tokens, or the number of channels."""
 
     width: int
+    reads: tuple[str, ...]
+    """The columns of its rows that it needs."""
 
     def forward(
         self, rows: dict[str, Tensor], dropped: Bool[Tensor, " b"], size: tuple[int, int]
@@ -34,6 +36,7 @@ class Nothing(Part):
     """No condition of this sort."""
 
     width = 0
+    reads = ()
 
     def __init__(self, config: Section, info: dict[str, Any]) -> None:
         super().__init__()
@@ -53,6 +56,7 @@ class Embedded(Part):
                 "(latents: clip: a folder of data/weights of kind clip)"
             )
         self.column = column
+        self.reads = (column,)
         self.width = info["shapes"][column][-1]
         self.null = nn.Parameter(torch.zeros(self.width))
 

@@ -120,6 +120,16 @@ def test_nothing_is_made_of_no_condition():
     assert (condition.tokens, condition.channels) == (None, None)
 
 
+@pytest.mark.parametrize("kind", ["none", *TOLD])
+def test_exactly_the_columns_that_it_says_are_read(kind):
+    module = conditioner(channels=kind) if kind in CHANNELS else conditioner(kind)
+    needed = {name: rows()[name] for name in module.reads}
+    module(needed, torch.zeros(2, 2, dtype=torch.bool), (4, 4))
+    for name in needed:
+        with pytest.raises(KeyError, match=name):
+            module({n: v for n, v in needed.items() if n != name}, torch.zeros(2, 2, dtype=torch.bool), (4, 4))
+
+
 def test_guidance_leads_away_from_what_was_trained_as_null():
     values = {"tokens": section("tokens", "label"), "channels": section("channels", "grey") | {"drop": 0.0}}
     module = conditioning.build(Conditions(**values), INFO)
@@ -153,6 +163,14 @@ def test_a_row_of_which_nothing_is_known_is_unconditional(kind, absent):
 
 def test_a_low_resolution_image_of_the_latents_size_is_used_as_it_is():
     assert made("low_resolution", rows(), [False, False]).unique().tolist() == [-1, 1]
+
+
+def test_a_low_resolution_image_larger_than_the_latent_is_averaged_into_it():
+    """Stripes of one pixel come to grey; without a filter as wide as the reduction one of their colours would stay."""
+    stripes = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    stripes[..., ::2] = 255
+    condition = made("low_resolution", rows() | {"low_resolution": stripes}, [False, False])
+    assert condition.abs().max() < 0.1
 
 
 def test_a_label_map_is_the_released_order_of_halvings_and_mapping():

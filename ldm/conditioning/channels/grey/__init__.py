@@ -15,6 +15,8 @@ class Config(Dropping):
 class Module(Part):
     """The grey picture's latent. Null: zeros."""
 
+    reads = ("grey",)
+
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if "grey" not in info["shapes"]:

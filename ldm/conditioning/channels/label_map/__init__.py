@@ -23,6 +23,8 @@ class Module(Part):
     no bias: first it gives the same, and a picture's classes need not be held as so many channels.
     """
 
+    reads = ("label_map",)
+
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if "label_map" not in info["shapes"]:

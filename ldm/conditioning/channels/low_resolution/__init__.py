@@ -14,9 +14,13 @@ class Config(Dropping):
 
 
 class Module(Part):
-    """The image as it is where it has the latent's size, else enlarged to it (bicubic). Null: grey, which is zero."""
+    """The image as it is where it has the latent's size, else brought to it (bicubic, as Pillow enlarges and reduces).
+
+    Null: grey, which is zero.
+    """
 
     width = 3
+    reads = ("low_resolution",)
 
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
@@ -31,5 +35,5 @@ class Module(Part):
     ) -> Float[Tensor, "b 3 h w"]:
         image = rows["low_resolution"].float() / 127.5 - 1
         if image.shape[-2:] != size:
-            image = F.interpolate(image, size=size, mode="bicubic")
+            image = F.interpolate(image, size=size, mode="bicubic", antialias=True)
         return image * ~dropped[:, None, None, None]

@@ -20,6 +20,8 @@ class Module(Part):
     Null: everything is hidden, by a mask of ones and a latent of zeros.
     """
 
+    reads = ("mask", "masked")
+
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if "mask" not in info["shapes"]:

@@ -19,6 +19,8 @@ class Config(Dropping):
 class Module(Part):
     """An embedding of the class; the entry after the last class is the null condition."""
 
+    reads = ("label",)
+
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if not info["classes"]:

@@ -26,6 +26,8 @@ class Config(Dropping):
 class Module(Part):
     """Layout ids (`ldm.data.layouts`) to as many tokens. The null condition is the layout of nothing but empty ids."""
 
+    reads = ("layout",)
+
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
         if "layout" not in info["shapes"]:

@@ -27,6 +27,7 @@ class Module(Part):
     """Caption ids to as many tokens. The null condition is the empty caption."""
 
     null: Tensor
+    reads = ("tokens",)
 
     def __init__(self, config: Config, info: dict[str, Any]) -> None:
         super().__init__()
