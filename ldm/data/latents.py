@@ -163,19 +163,23 @@ class Latents:
         batch = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._captions[batch][index - int(self._starts[batch])].as_py()
 
-    def read(self, indices: Int[Tensor, " b"]) -> dict[str, Shaped[Tensor, " b ..."]]:
-        """The rows at `indices`, each column with its shape, `label` int64 (-1: none); copied once, out of the map."""
+    def read(
+        self, indices: Int[Tensor, " b"], columns: Sequence[str] | None = None
+    ) -> dict[str, Shaped[Tensor, " b ..."]]:
+        """The rows at `indices`, each column with its shape, `label` int64 (-1: none); copied once, out of the map.
+
+        `columns`: those to read, and `label`; None: all.
+        """
+        read = self._views if columns is None else {name: self._views[name] for name in {*columns, "label"}}
         rows = indices.numpy()
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self)}")
         batch = np.searchsorted(self._starts, rows, side="right") - 1
-        result = {
-            name: np.empty((len(rows), *views[0].shape[1:]), views[0].dtype) for name, views in self._views.items()
-        }
+        result = {name: np.empty((len(rows), *views[0].shape[1:]), views[0].dtype) for name, views in read.items()}
         for b in np.unique(batch):
             here = batch == b
             within = rows[here] - self._starts[b]
-            for name, views in self._views.items():
+            for name, views in read.items():
                 result[name][here] = views[b][within]
         return {name: torch.from_numpy(values) for name, values in result.items()}
 

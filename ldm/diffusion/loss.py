@@ -1,5 +1,7 @@
 """The loss of the paper, equation by equation."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,6 +11,9 @@ from ldm.data.pictures import to_float
 from ldm.diffusion.config import Objective
 from ldm.diffusion.model import DiffusionModel, target
 from ldm.diffusion.schedule import Schedule
+
+LATENT = ("pixels", "mean", "std")
+"""Columns of which a raw latent is made: the pixels, or the mean, with the std where there is one."""
 
 
 def raw_latent(rows: dict[str, Tensor], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
@@ -46,6 +51,12 @@ def diffusion_loss(
     difference = prediction - target(model.objective, latent, noise, alpha, sigma)
     loss = (difference.abs() if norm == "l1" else difference.square()).mean((1, 2, 3))
     return loss if snr_gamma is None else loss * min_snr_weight(model.objective, alpha, sigma, snr_gamma)[:, 0, 0, 0]
+
+
+def columns_read(model: DiffusionModel, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Those of the cached columns that the loss reads; others, such as whole pictures, only sampling does."""
+    needed = {*LATENT, *model.conditioner.reads}
+    return [name for name in shapes if name in needed]
 
 
 def min_snr_weight(objective: Objective, alpha: Tensor, sigma: Tensor, gamma: float) -> Tensor:

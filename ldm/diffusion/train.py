@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ldm.data.randomness import generator, key_seed
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.folder import copy_whole, describe, save_weights
 from ldm.diffusion.initial import start_from
-from ldm.diffusion.loss import diffusion_loss, raw_latent
+from ldm.diffusion.loss import columns_read, diffusion_loss, raw_latent
 from ldm.diffusion.model import DiffusionModel, weights_name
 from ldm.diffusion.watch import HeldBack, curves, seen
 from ldm.files import fresh_folder, identity, whole, write_json, write_manifest
@@ -61,11 +62,12 @@ def train(
         for name, part in parts.items():
             part.load_state_dict(state[name])
         history, window = History(state["history"]), list(state["window"])
-    held_back = HeldBack(latents, config, load_autoencoder(autoencoder).to(device), device)
+    columns = columns_read(model, data.shapes)
+    held_back = HeldBack(latents, columns, config, load_autoencoder(autoencoder).to(device), device)
     if notes:
         yield Progress(done=start, total=t.steps, notes=notes)
 
-    ahead = batches(data.read, t.seed, start, t.steps, t.batch, len(data), workers())
+    ahead = batches(partial(data.read, columns=columns), t.seed, start, t.steps, t.batch, len(data), workers())
     for step, rows in enumerate(ahead, start):
         rows = {name: column.to(device, non_blocking=True) for name, column in rows.items()}
         torch.manual_seed(key_seed(t.seed, "dropout", step))  # dropout layers draw from the global generator

@@ -59,13 +59,16 @@ class Look:
 class HeldBack:
     """The same validation latents with the same noise each time, so that what changes is the model."""
 
-    def __init__(self, latents: Path, config: Diffusion, first_stage: FirstStage, device: torch.device) -> None:
+    def __init__(
+        self, latents: Path, columns: Sequence[str], config: Diffusion, first_stage: FirstStage, device: torch.device
+    ) -> None:
+        """`columns`: those that the loss reads."""
         data = Latents(latents, "train")
         self._measured = 0
         if "validation" in data.info["counts"]:
             data = Latents(latents, "validation")
             self._measured = min(MEASURED, len(data))
-        self._rows = data.read(mixed(min(max(SHOWN, self._measured), len(data)), len(data)))
+        self._rows = data.read(mixed(min(max(SHOWN, self._measured), len(data)), len(data)), columns)
         self._config, self._first_stage, self._device = config, first_stage, device
 
     @torch.no_grad()

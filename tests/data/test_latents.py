@@ -52,6 +52,9 @@ def test_any_rows_in_any_order(tmp_path, small_files):
         assert result[name].dtype == values.dtype
         assert torch.equal(result[name], values[rows])
     assert result["label"].tolist() == [int(row) % 7 - 1 for row in rows]
+    some = read.read(rows, ["tokens"])
+    assert some.keys() == {"tokens", "label"}
+    assert torch.equal(some["tokens"], result["tokens"])
     assert read.read(torch.tensor([], dtype=torch.int64))["mean"].shape == (0, 3, 2, 2)
     with pytest.raises(IndexError):
         read.read(torch.tensor([ROWS]))

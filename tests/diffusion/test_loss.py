@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ldm.diffusion.config import Linear
-from ldm.diffusion.loss import diffusion_loss, min_snr_weight, raw_latent
+from ldm.diffusion.loss import columns_read, diffusion_loss, min_snr_weight, raw_latent
 from ldm.diffusion.model import denoised, noise_of, target
 from ldm.diffusion.schedule import Schedule
 from ldm.nn.condition import Condition
-from tests.diffusion.small import INFO, made
+from tests.diffusion.small import INFO, TEXT, made
 
 SCHEDULE = Schedule.from_config(Linear(kind="linear", steps=1000, beta_start=0.0015, beta_end=0.0195))
 OBJECTIVES = ("epsilon", "x0", "v")
@@ -111,3 +111,9 @@ def test_a_constant_is_learned(changes):
         loss(model, raw, snr_gamma=changes.get("snr_gamma"), seed=step).mean().backward()
         optimiser.step()
     assert error() < untrained / 2
+
+
+def test_training_reads_the_latent_and_its_condition_and_nothing_else():
+    shapes = INFO["shapes"] | {"mask": [32, 32], "picture": [3, 32, 32]}
+    assert columns_read(made(), shapes) == ["mean", "std"]
+    assert columns_read(made(condition=TEXT), shapes) == ["mean", "std", "tokens"]

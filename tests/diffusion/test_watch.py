@@ -30,11 +30,11 @@ def test_a_loss_that_is_no_number_shows_where_it_arose():
 def test_the_held_back_loss_is_the_same_until_the_model_changes(condition, tmp_path):
     write_random_latents(tmp_path / "latents")
     config, model = row(condition=condition), made(condition=condition).eval()
-    held_back = HeldBack(tmp_path / "latents", config, IdentityAutoencoder(), CPU)
+    held_back = HeldBack(tmp_path / "latents", ["mean", "std"], config, IdentityAutoencoder(), CPU)
     torch.manual_seed(1)
     first = held_back.look(model)
     torch.manual_seed(2)
-    again = HeldBack(tmp_path / "latents", config, IdentityAutoencoder(), CPU).look(model)
+    again = HeldBack(tmp_path / "latents", ["mean", "std"], config, IdentityAutoencoder(), CPU).look(model)
     assert first.scalars == again.scalars
     assert first.picture.tobytes() == again.picture.tobytes()
     assert first.scalars["val_loss"] == pytest.approx(1, rel=0.1)  # an untrained model of v predicts nothing
@@ -44,6 +44,7 @@ def test_the_held_back_loss_is_the_same_until_the_model_changes(condition, tmp_p
 
 def test_where_nothing_is_held_back_there_is_a_picture_and_no_loss(tmp_path):
     write_random_latents(tmp_path / "latents", counts={"train": 30})
-    look = HeldBack(tmp_path / "latents", row(), IdentityAutoencoder(), CPU).look(made().eval())
+    held_back = HeldBack(tmp_path / "latents", ["mean", "std"], row(), IdentityAutoencoder(), CPU)
+    look = held_back.look(made().eval())
     assert look.scalars == {}
     assert look.picture.width > 8 * 8
