@@ -12,6 +12,9 @@ M = TypeVar("M", bound=nn.Module)
 class EMA(Generic[M]):
     """`model` is the averaged copy of `source`; `update` after each step moves it.
 
+    Everything trained is averaged, a diffusion model's conditioner too, so that what was trained together is averaged
+    together; the release averages the UNet alone and samples with the conditioner as it is.
+
     The step is 1 - min(decay, (1 + n) / (10 + n)) after n updates, as released.
     """
 
