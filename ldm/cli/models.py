@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ldm.autoencoder.model import FirstStage
 from ldm.autoencoder.model import load as load_autoencoder
@@ -48,13 +49,16 @@ def open_model(model: str, autoencoder: str | None, snapshot: int | None, device
     """Raises ValueError of one line where either is not there, or they do not belong together."""
     on = chosen_device(device)
     folder = find(model, MODELS / "diffusion")
-    diffusion, about = load(folder, snapshot)
+    with readable(folder):
+        diffusion, about = load(folder, snapshot)
     coder = first_stage_of(folder, about, autoencoder)
+    with readable(coder):
+        first_stage = load_autoencoder(coder)
     condition = about["diffusion"]["condition"]
     return Opened(
         folder=folder,
         model=diffusion.to(on),
-        first_stage=load_autoencoder(coder).to(on),
+        first_stage=first_stage.to(on),
         info=about["latents"],
         tokens=condition["tokens"]["kind"],
         channels=condition["channels"]["kind"],
@@ -77,10 +81,27 @@ def chosen_device(device: str) -> torch.device:
 
 
 @contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Damaged weights, and those of another architecture, told in one line."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"{folder}: its weights cannot be read ({reason}); "
+            "fetch them again (dvc pull), or train it again (dvc repro)"
+        ) from None
+
+
+@contextmanager
 def enough_memory(device: torch.device) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # torch has an error of its own for a GPU's memory alone
+        words = str(error).lower()
+        on_cpu = "can't allocate memory" in words or "not enough memory" in words
+        if not (on_cpu or isinstance(error, torch.OutOfMemoryError)):
+            raise
         raise ValueError(
             f"not enough memory on {device.type}: say a smaller --batch, or --patches 512 where pictures are large"
         ) from None

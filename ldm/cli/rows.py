@@ -108,7 +108,7 @@ def _made(opened: Opened, given: options.Told) -> Callable[[Any], Item]:
             return _texts(opened)
     clip = _clip(opened, given.clip_weights)
     if opened.tokens == "clip_text":
-        return lambda text: Item(name=slug(text, opened.name), prompt=text, rows={"clip_text": clip.text([text])[0]})
+        return lambda text: Item(name=slug(text, opened.name), prompt=text, rows={"clip_text": _embedded(clip, text)})
     return lambda path: Item(name=path.stem, rows={"clip_image": clip.image(to_float(read_picture(path))[None])[0]})
 
 
@@ -128,9 +128,14 @@ def _layout(info: Mapping[str, Any], path: Path) -> Item:
     values = read_json(path)
     row = Row(str(path), values if isinstance(values, dict) else {"boxes": values})
     classes = info["box_classes"] or [str(i) for i in range(info["layout"]["vocabulary_size"] - 1)]
+    try:
+        named = list(named_boxes(row))
+    except ValueError as error:
+        form = '[{"category": "dog", "box": [x, y, width, height]}, ...]'
+        raise ValueError(f"{error}; {path} is to hold {form}") from None
     boxes = [
         Box(x=x, y=y, width=width, height=height, category=number_of(category, classes, str(path)))
-        for category, (x, y, width, height) in named_boxes(row)
+        for category, (x, y, width, height) in named
     ]
     return Item(
         name=path.stem, rows={"layout": layout_ids(boxes, info["layout"]["boxes"], info["layout"]["vocabulary_size"])}
@@ -151,6 +156,12 @@ def _clip(opened: Opened, folder: Path | None) -> "CLIP":
             f"not {opened.info['clip'][:12]}...); say the folder that its latents were made with"
         )
     return clip
+
+
+def _embedded(clip: "CLIP", text: str) -> Tensor:
+    """Its tokens; zeros, which stand for the null condition, of no text."""
+    tokens = clip.text([text])[0]
+    return tokens if text.strip() else torch.zeros_like(tokens)
 
 
 def number_of(name: str, names: Sequence[str], where: str) -> int:

@@ -39,15 +39,15 @@ def check_latents(config: Samples, model: Path, about: Mapping[str, Any], autoen
     condition = about["diffusion"]["condition"]
     _check_columns(condition, data)
     kinds = [condition[part]["kind"] for part in ("tokens", "channels")]
-    for kind, key in ((kind, key) for kind in kinds for key in TOLD.get(kind, ())):
+    for kind, key in [(each, key) for each in kinds for key in TOLD.get(each, ())]:
         if not _agree(key, info.get(key), trained.get(key), "imported" in about):
             raise ValueError(
                 f"{both} differ in {key}, so its {kind} would mean other things; "
                 "sample from latents of the same data set, vocabulary and CLIP"
             )
-    if isinstance(config.guide, ClipGuide) and config.guide.prompt is None:
-        if not any(data.caption(row) for row in range(len(data))):
-            raise ValueError(f"guide: {{kind: clip}} without a prompt takes captions, and {data.folder} has none")
+    captions = isinstance(config.guide, ClipGuide) and config.guide.prompt is None
+    if captions and not any(data.caption(row) for row in range(len(data))):
+        raise ValueError(f"guide: {{kind: clip}} without a prompt takes captions, and {data.folder} has none")
 
 
 def _check_columns(condition: Mapping[str, Any], data: Latents) -> None:

@@ -1,12 +1,15 @@
 """What a user gets wrong is one line that says how to mend it, and nothing is written."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
+from ldm.cli.models import enough_memory
 from tests.clips import write_clip
 
 COMMANDS = ("sample", "upscale", "inpaint", "colorize", "reconstruct", "import", "export")
@@ -22,6 +25,7 @@ def files(ldm, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "far.json").write_text(json.dumps([{"category": "red square", "box": [0, 0, 16, 16]}]))
     (tmp_path / "unknown.json").write_text(json.dumps([{"category": "red sqare", "box": [0, 0, 0.5, 0.5]}]))
+    (tmp_path / "words.json").write_text(json.dumps(["red square"]))
     (tmp_path / "empty").mkdir()
     return tmp_path
 
@@ -38,6 +42,7 @@ def files(ldm, tmp_path):
         (("sample", "label", "--label", "red sqare"), "--label: no class 'red sqare' (did you mean 'red square'?)"),
         (("sample", "layout", "--layout", "far.json"), "far.json, box 1: [0, 0, 16, 16] is not within 0 to 1"),
         (("sample", "layout", "--layout", "unknown.json"), "unknown.json: no class 'red sqare' (did you mean"),
+        (("sample", "layout", "--layout", "words.json"), 'four numbers; words.json is to hold [{"category": "dog"'),
         (("sample", "layout", "--layout", "p.png"), "p.png: not valid JSON"),
         (("sample", "map"), "map is shown label maps: say --label-map FILE.png"),
         (("sample", "map", "--label-map", "map.png"), "map.png: has the class 77, and this model knows 0 to 24"),
@@ -105,6 +110,33 @@ def test_another_clip_than_that_of_the_latents_is_refused(ldm, files):
         assert f"other-clip: another CLIP than that of {told[0]} (hash " in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "command"),
+    [
+        ("diffusion/plain/ema.safetensors", ("sample", "plain")),
+        ("autoencoders/kl/model.safetensors", ("sample", "plain")),
+        ("autoencoders/other/model.safetensors", ("reconstruct", "other", "p.png")),
+    ],
+)
+def test_damaged_weights_are_one_line(ldm, workplace, files, weights, command):
+    (files / "models").unlink()
+    shutil.copytree(workplace / "models", files / "models")
+    path = files / "models" / weights
+    path.write_bytes(path.read_bytes()[:100])
+    result = ldm(*command)
+    assert result.exit_code == 1
+    assert f"models/{weights.rpartition('/')[0]}: its weights cannot be read" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_memory_is_one_line_on_a_cpu_too():
+    words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    with pytest.raises(ValueError, match="say a smaller --batch"), enough_memory(torch.device("cpu")):
+        raise RuntimeError(words)
+    with pytest.raises(RuntimeError, match="shape"), enough_memory(torch.device("cpu")):
+        raise RuntimeError("shape")
 
 
 def test_nothing_is_written_over_unless_it_is_said(ldm, files):

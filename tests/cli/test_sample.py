@@ -87,6 +87,12 @@ def test_what_clip_embeds(drawn, workplace, tmp_path):
     assert (words.name, like.name) == ("a-red-square-0.png", "red-0.png")
 
 
+def test_no_words_are_the_null_condition_which_guidance_leaves_where_it_is(drawn, workplace):
+    told = ("sample", "words", "--prompt", "", "--clip-weights", workplace / "clip", "--guidance")
+    (plain,), (far,) = (drawn(*told, guidance, "--out", guidance) for guidance in ("1", "5"))
+    assert (pixels(plain) - pixels(far)).abs().max() <= 1
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
 def test_any_size_by_any_sampler(drawn, sampler):
     (path,) = drawn("sample", "plain", "--size", "24x32", "--sampler", sampler)
