@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import ldm.nn.vision  # noqa: F401 - torchvision, which diffusers imports, beside a CPU torch
 from ldm.autoencoder import quantiser
 from ldm.autoencoder.quantiser import Codebook, Usage, use
 from ldm.data.randomness import generator
