@@ -21,7 +21,7 @@ from ldm.interop import diffusers_config, diffusers_names
 from ldm.interop.checkpoint import load_tensors
 from ldm.interop.described import described
 from ldm.interop.diffusers_export import OURS, REST
-from ldm.interop.folders import free, part, whole_model, write_autoencoder, write_diffusion
+from ldm.interop.folders import free, part, whole_model, write_autoencoder, write_diffusion, wrote
 from ldm.interop.importing import find_row, trained_stage, wanted_tokenizer
 from ldm.interop.links import Link, read
 from ldm.nn.transformer import Transformer
@@ -72,7 +72,7 @@ def import_diffusers(
         target = models / "autoencoders" / place
         write_autoencoder(target, found.config, _stage(folder, found.config), source(folder))
         notes = ["read the first stage"]
-    yield Progress(done=2, total=2, unit="files", notes=[*notes, f"wrote {target}"])
+    yield Progress(done=2, total=2, unit="files", notes=[*notes, *wrote(target)])
 
 
 def source(folder: Path) -> dict[str, str]:
@@ -150,7 +150,7 @@ def _diffusion(
     encoder = models / "autoencoders" / config.autoencoder
     if stage is not None and found.stage is not None and place is not None:
         info["autoencoder"] = write_autoencoder(encoder, found.stage, stage, source(place))
-        notes.append(f"wrote {encoder}")
+        notes += wrote(encoder)
     else:
         info["autoencoder"] = identity(encoder)
         notes.append(f"no first stage in the folder: it goes with {encoder}")

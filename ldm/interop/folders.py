@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from ldm.autoencoder.config import KL, VQ
+from ldm.config import load
 from ldm.data.tokens import save_tokenizer
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.model import LatentScale
@@ -62,6 +63,18 @@ def write_diffusion(
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer")
     write_manifest(folder)
+
+
+def wrote(folder: Path) -> list[str]:
+    """Notes on a folder that an import wrote: where it is, and whether `dvc repro` would train it anew, and lose it."""
+    notes, file = [f"wrote {folder}"], folder.parent.parent.parent / "params.yaml"
+    table = folder.parent.name
+    if file.is_file() and folder.name in (load(file).get(table) or {}):
+        notes.append(
+            f"{folder}: {file} has the row {table}.{folder.name}: dvc repro would train it and write over this folder; "
+            "move it to a name that is no row there, and name that in rows of latents and samples (docs/interop.md)"
+        )
+    return notes
 
 
 def free(folder: Path) -> None:

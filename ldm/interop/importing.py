@@ -18,7 +18,7 @@ from ldm.files import identity, sha256
 from ldm.interop import released
 from ldm.interop.checkpoint import Contents, load_tensors
 from ldm.interop.described import described, row_tokenizer
-from ldm.interop.folders import free, whole_model, write_autoencoder, write_diffusion
+from ldm.interop.folders import free, whole_model, write_autoencoder, write_diffusion, wrote
 from ldm.interop.links import read
 from ldm.interop.walk import groups
 from ldm.progress import Progress
@@ -57,7 +57,7 @@ def import_checkpoint(
     else:
         free(folder)
         _import_diffusion(contents, row, params, params_file, models, folder, source, vocabulary)
-    yield Progress(done=2, total=2, unit="files", notes=[*contents.notes, f"wrote {folder}"])
+    yield Progress(done=2, total=2, unit="files", notes=[*contents.notes, *wrote(folder)])
 
 
 def find_row(params: Mapping[str, Any], row: str, file: str) -> tuple[str, str]:
@@ -154,7 +154,7 @@ def _import_diffusion(
     # Nothing is written before all of the file is understood.
     if stage is not None:
         info["autoencoder"] = write_autoencoder(encoder, stage_config, stage, source)
-        contents.notes.append(f"wrote {encoder}")
+        contents.notes += wrote(encoder)
     else:
         info["autoencoder"] = identity(encoder)
         contents.notes.append(f"no first stage in the file: it goes with {encoder}")

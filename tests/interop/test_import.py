@@ -297,6 +297,14 @@ def test_scale_by_std_first_stage_twice_and_the_folder_kept(tmp_path: Path) -> N
         imported(tmp_path, other, row, name="third")
 
 
+def test_a_folder_that_dvc_would_train_anew_is_said(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("diffusion:\n  small: {}\nautoencoders:\n  other: {}\n")
+    state, row = checkpoint(release.drawn(release.unet(**UNET), 2)), rows.diffusion()
+    assert [note for note in imported(tmp_path, state, row, name="released") if "dvc repro" in note] == []
+    (note,) = [note for note in imported(tmp_path, state, row) if "dvc repro" in note]
+    assert "has the row diffusion.small: dvc repro would train it and write over this folder" in note
+
+
 class Callback:
     """What a training framework leaves in a file; its class is not to be had where the file is read."""
 
