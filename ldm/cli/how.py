@@ -29,11 +29,14 @@ def _sampler(how: options.How, available: int) -> dict[str, Any]:
     kind = how.sampler.value
     if how.eta is not None and kind != "ddim":
         raise ValueError(f"--eta is of ddim: leave it out with --sampler {kind}")
+    spaced = {"spacing": how.spacing.value} if how.spacing != options.Spacing.even else {}
+    if spaced and kind not in ("ddim", "plms"):
+        raise ValueError(f"--spacing is of ddim and plms: leave it out with --sampler {kind}")
     if kind == "ddpm":
         if how.steps is not None:
             raise ValueError("--sampler ddpm takes every step of the schedule: leave out --steps, or choose ddim")
         return {"kind": kind}
-    steps = {"kind": kind, "num_steps": how.steps or min(STEPS, available)}
+    steps = {"kind": kind, "num_steps": how.steps or min(STEPS, available)} | spaced
     return steps | ({"eta": float(how.eta or 0)} if kind == "ddim" else {})
 
 

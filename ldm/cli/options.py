@@ -18,6 +18,11 @@ class Sampler(StrEnum):
     dpm_solver = "dpm_solver"
 
 
+class Spacing(StrEnum):
+    even = "even"
+    released = "released"
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -66,6 +71,9 @@ class How:
     eta: Annotated[
         float | None, Option(min=0, max=1, help="Noise of ddim: 0 none, 1 as much as ddpm.  [default: 0]")
     ] = None
+    spacing: Annotated[Spacing, Option(help="Of the steps of ddim and plms; released: as the authors' code.")] = (
+        Spacing.even
+    )
     guidance: Annotated[
         float | None,
         Option(min=0, help="Scale of classifier-free guidance; 1 is none.  [default: 3 where trained for, else 1]"),

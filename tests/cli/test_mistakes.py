@@ -58,6 +58,7 @@ def files(ldm, tmp_path):
         (("sample", "plain", "--steps", "101"), "num_steps 101 must be from 1 to the schedule's 100"),
         (("sample", "plain", "--sampler", "ddpm", "--steps", "10"), "--sampler ddpm takes every step"),
         (("sample", "plain", "--sampler", "plms", "--eta", "1"), "--eta is of ddim"),
+        (("sample", "plain", "--sampler", "dpm_solver", "--spacing", "released"), "--spacing is of ddim and plms"),
         (("sample", "plain", "--patches", "10"), "--patches 10: must be a multiple of 4 for plain"),
         (("sample", "plain", "--overlap", "10"), "--overlap is of --patches"),
         (("sample", "plain", "--patches", "16", "--overlap", "16"), "overlap 16 must be less than size 16"),

@@ -99,6 +99,13 @@ def test_any_size_by_any_sampler(drawn, sampler):
     assert pixels(path).shape == (3, 24, 32)
 
 
+def test_steps_spaced_as_released_are_others(drawn):
+    even, released = (
+        drawn("sample", "plain", "--spacing", spacing, "--out", spacing)[0] for spacing in ("even", "released")
+    )
+    assert not torch.equal(pixels(even), pixels(released))
+
+
 def test_in_patches(drawn):
     (path,) = drawn("sample", "plain", "--size", "40", "--patches", 16, "--overlap", 8, "--snapshot", 1)
     assert pixels(path).shape == (3, 40, 40)
