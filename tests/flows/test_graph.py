@@ -189,10 +189,10 @@ def test_the_report_depends_on_all_that_the_other_stages_make_and_on_the_text_of
     assert outs(report) == ["report"]
 
 
-def test_only_the_flows_the_report_and_the_command_line_read_params_by_themselves():
+def test_only_the_flows_the_report_and_what_is_no_stage_read_params_by_themselves():
     """The rest of `ldm` is handed its sections, so that the params a flow reads are those of its stage.
 
-    The command line is no stage: it reads the file that its user names.
+    The command line is no stage: it reads the file that its user names, and import looks which names are rows.
     """
     readers = {
         path.relative_to(ROOT).as_posix()
@@ -202,4 +202,4 @@ def test_only_the_flows_the_report_and_the_command_line_read_params_by_themselve
         for name in node.names
         if name.name == "load"
     }
-    assert readers == {"ldm/report/collect.py", "ldm/cli/importing.py"}
+    assert readers == {"ldm/report/collect.py", "ldm/cli/importing.py", "ldm/interop/folders.py"}
