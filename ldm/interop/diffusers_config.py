@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ldm.autoencoder.config import KL, VQ
 from ldm.diffusion.config import Diffusion, Linear
-from ldm.diffusion.model import LatentScale
+from ldm.diffusion.model import DiffusionModel, LatentScale
 from ldm.diffusion.schedule import Schedule
 from ldm.interop.walk import groups
 from ldm.unet.config import UNet
@@ -57,6 +57,18 @@ def scaled(config: Json, scale: LatentScale) -> Json:
     if config["_class_name"] == "VQModel":
         raise ValueError("diffusers' VQModel cannot express a scale for each channel (scale: channel)")
     return config | {"scaling_factor": 1.0, "latents_mean": shift.tolist(), "latents_std": (1 / factor).tolist()}
+
+
+def unet_of(model: DiffusionModel, config: Diffusion) -> Json:
+    """Of the UNet of `model`, whose section is `config`."""
+    return unet(
+        config.unet,
+        model.unet,
+        into=model.shape[0] + model.conditioner.channels_width,
+        out=model.shape[0],
+        size=model.shape[1],
+        token_width=model.conditioner.token_width,
+    )
 
 
 def unet(config: UNet, model: nn.Module, *, into: int, out: int, size: int, token_width: int) -> Json:

@@ -76,14 +76,7 @@ def _diffusion(folder: Path, about: dict[str, Any], out: Path, autoencoder: Path
         model = DiffusionModel(config, info)
     state = load_file(folder / ("ema.safetensors" if averaged else "model.safetensors"))
     scale = LatentScale(*(state[f"scale.{name}"].flatten() for name in ("shift", "factor")))
-    words = diffusers_config.unet(
-        config.unet,
-        model.unet,
-        into=model.shape[0] + model.conditioner.channels_width,
-        out=model.shape[0],
-        size=model.shape[1],
-        token_width=model.conditioner.token_width,
-    )
+    words = diffusers_config.unet_of(model, config)
     said = _first_stage(autoencoder, out / "vqvae", scale) if autoencoder is not None else []
     _model(out / "unet", words, write(diffusers_names.unet(model.unet), part(state, "unet")))
     write_json(out / "scheduler" / "scheduler_config.json", diffusers_config.scheduler(config))

@@ -187,14 +187,7 @@ def _schedule(folder: Path, config: Diffusion) -> None:
 
 
 def _unet(folder: Path, model: DiffusionModel, config: Diffusion) -> dict[str, Tensor]:
-    expected = diffusers_config.unet(
-        config.unet,
-        model.unet,
-        into=model.shape[0] + model.conditioner.channels_width,
-        out=model.shape[0],
-        size=model.shape[1],
-        token_width=model.conditioner.token_width,
-    )
+    expected = diffusers_config.unet_of(model, config)
     return _read(folder / "unet", expected, diffusers_names.unet(model.unet), model.unet.state_dict())
 
 

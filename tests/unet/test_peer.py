@@ -10,7 +10,7 @@ from ldm.nn.condition import Condition
 from ldm.unet.config import UNet as Config
 from ldm.unet.model import UNet
 
-pytest.importorskip("diffusers", reason="diffusers (the extra `bench`) is not installed")
+pytest.importorskip("diffusers", reason="diffusers (the extra `test`) is not installed")
 from diffusers import UNet2DConditionModel, UNet2DModel
 
 CHANNELS = {"channels": 128, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_factors": [2], "dropout": 0.0}
