@@ -21,6 +21,7 @@ def stage(name: str) -> Iterator[Progress]:
         reference=Path("metrics/reference", config.reference),
         features=Path("data/weights", config.features),
         perceptual=Path("data/weights", config.perceptual),
+        clip=Path("data/weights", config.clip),
         out=Path("metrics", f"{name}.json"),
     )
 

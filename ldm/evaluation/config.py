@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from ldm.config import Section
 
 Split = Literal["train", "validation", "test", "held_out"]
-Figure = Literal["fidelity", "paired", "caption_colour"]
+Figure = Literal["fidelity", "paired", "caption_colour", "clip_score", "neighbours"]
 
 
 class Reference(Section):
@@ -55,9 +55,13 @@ class SampleEvaluation(Section):
     """A folder of data/weights, or none."""
     perceptual: str
     """A folder of data/weights with a perceptual trunk, or none: published LPIPS heads on an untrained one."""
+    clip: str
+    """A folder of data/weights with a CLIP model, which clip_score measures with; or none."""
     figures: list[Figure] = Field(min_length=1)
-    """fidelity: distances to the reference. paired: to each sample's original, beside bicubic enlargement where
-    there is a low-resolution image. caption_colour: whether the captioned colours were painted (drawn scenes)."""
+    """fidelity: distances to the reference. paired: to each sample's original, beside bicubic enlargement where there
+    is a low-resolution image, and in the hole where there is one. caption_colour: whether the captioned colours were
+    painted (drawn scenes). clip_score: agreement with the captions. neighbours: how many samples are training pictures,
+    or nearly."""
     batch: int = Field(ge=1)
     """Pictures a step, the last one filled up."""
 

@@ -101,6 +101,7 @@ def evaluate(
     reference: Path,
     features: Path,
     perceptual: Path,
+    clip: Path,
     out: Path,
 ) -> Iterator[Progress]:
     """Measure the samples in the folder `samples` and write {figures, about} to the file `out`.

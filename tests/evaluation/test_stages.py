@@ -30,12 +30,12 @@ def originals(scenes):
 
 
 def section(*figures: str, batch: int = 16) -> SampleEvaluation:
-    names = dict.fromkeys(("samples", "dataset", "reference", "features", "perceptual"), "x")
+    names = dict.fromkeys(("samples", "dataset", "reference", "features", "perceptual", "clip"), "x")
     return SampleEvaluation(**names, figures=list(figures), batch=batch)
 
 
 def measure(config, run, samples, scenes, real, none, out):
-    steps = list(evaluate(config, run, samples, scenes, real, none, none, out))
+    steps = list(evaluate(config, run, samples, scenes, real, none, none, none, out))
     assert steps[-1].done == steps[-1].total
     return json.loads(out.read_text())
 
