@@ -1,0 +1,217 @@
+"""Whether samples are training pictures: the nearest one of each sample, and a rule for what is too near."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from torch import Tensor
+
+from ldm.data.batches import mixed
+from ldm.data.shards import Images
+from ldm.evaluation.features import Extractor
+from ldm.evaluation.figure import Interval, Row, share_interval
+from ldm.evaluation.reconstruction import central
+from ldm.evaluation.statistics import padded, rounded
+
+RATE = 0.01
+"""Of pictures that the model has never seen, at most this share is called memorised."""
+NEAREST = 50
+"""Training pictures whose mean distance tells how densely they lie around a sample (Carlini et al. 2023)."""
+SIDE = 16
+"""Pixels a side at which pictures themselves are compared."""
+MOST, HELD_OUT, SHOWN = 10_000, 2_000, 32
+"""Samples that are looked up, the first so many; held-out pictures that the rule is set by; samples listed."""
+
+Batch = UInt8[Tensor, "b 3 h w"]
+Vectors = Float[Tensor, "b d"]
+Pairs = Float[Tensor, "2 b d"]
+"""Vectors of pictures, and of their mirror images."""
+
+
+class Queries:
+    """Pictures, and the training pictures found nearest to each so far.
+
+    A distance is Euclidean, to a picture or to its mirror image, whichever is nearer: training may have mirrored.
+    """
+
+    def __init__(self, vectors: Pairs, scale: Float64[Tensor, " d"]) -> None:
+        """Each of the vectors' numbers is divided by its `scale`."""
+        self._vectors, self._scale = vectors.double() / scale, scale
+        self.distances: Float64[Tensor, "b k"] = torch.empty(vectors.shape[1], 0, dtype=torch.float64)
+        self._positions: Int64[Tensor, "b k"] = torch.empty(vectors.shape[1], 0, dtype=torch.int64)
+
+    def see(self, vectors: Vectors, first: int) -> None:
+        """Look at a batch of training pictures, the first of them at position `first`."""
+        distances = torch.cdist(self._vectors, vectors.double() / self._scale).amin(0)
+        positions = torch.arange(first, first + len(vectors)).expand_as(distances)
+        every = torch.cat([self.distances, distances], dim=1)
+        self.distances, order = every.topk(min(NEAREST, every.shape[1]), largest=False)
+        self._positions = torch.cat([self._positions, positions], dim=1).gather(1, order)
+
+    @property
+    def nearest(self) -> Int64[Tensor, " b"]:
+        return self._positions[:, 0]
+
+    @property
+    def closeness(self) -> Float64[Tensor, " b"]:
+        """Distance to the nearest over the mean distance to the nearest 50: 0 for a copy, towards 1 for a stranger."""
+        around = self.distances.mean(1)
+        return torch.where(around > 0, self.distances[:, 0] / around, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way of comparing pictures: by vectors of them."""
+
+    vectors: Callable[[Batch], Vectors]
+    standardise: bool
+    """Whether the vectors' numbers differ in scale, and are brought to unit deviation over held-out pictures."""
+
+    def pairs(self, pixels: Batch) -> Pairs:
+        return torch.stack([self.vectors(pixels), self.vectors(pixels.flip(-1))])
+
+    def scale(self, held_out: Pairs) -> Float64[Tensor, " d"]:
+        deviation = held_out[0].double().std(0)
+        return torch.where(deviation > 1e-6, deviation, 1.0) if self.standardise else torch.ones_like(deviation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one way of comparing says of the samples."""
+
+    samples: Queries
+    held_out: Queries
+    rank: int
+
+    @property
+    def threshold(self) -> float:
+        return self.held_out.closeness.sort().values[self.rank - 1].item()
+
+    @property
+    def memorised(self) -> Bool[Tensor, " b"]:
+        return self.samples.closeness <= self.threshold
+
+    def about(self) -> dict[str, Any]:
+        medians = (queries.distances[:, 0].median().item() for queries in (self.samples, self.held_out))
+        names = ("distance_median", "held_out_distance_median")
+        numbers = {"threshold": self.threshold} | dict(zip(names, medians, strict=True))
+        return {"memorised": int(self.memorised.sum())} | {name: rounded(value) for name, value in numbers.items()}
+
+
+class Neighbours:
+    """`memorised`: the share of samples that are a training picture or nearly one; in `about`, neighbours of the first.
+
+    Pictures are compared twice: by the features of the row, and by their pixels at 16 x 16, which know a copy that was
+    compressed, or went through a first stage, where untrained features see its faint texture. A sample's closeness is
+    its distance to the nearest training picture over the mean distance to its nearest 50 (Carlini et al. 2023, section
+    5.1: plain pictures lie near to many others without being copies). How close is too close is learned from held-out
+    real pictures: a sample is memorised where, by either comparison, it is at least as close as the k-th closest of n
+    held-out ones, k = max(1, floor(0.005 (n + 1))). That befalls a fresh picture of their distribution, whatever it is,
+    with probability k / (n + 1) a comparison: about 1 % of fresh pictures are called memorised, and a share far above
+    says that the model repeats what it was trained on.
+    """
+
+    def __init__(self, images: Path, extract: Extractor, device: torch.device, batch: int) -> None:
+        """`images` are prepared pictures, whose train split the model was trained on; read `batch` at a time."""
+        self._train = Images(images, "train")
+        splits = self._train.info["splits"]
+        self._split = next((name for name in ("test", "validation") if splits.get(name)), None)
+        if self._split is None:
+            raise ValueError(f"{images}: no test or validation split to set a rule by; leave neighbours out of figures")
+        self._held_out = Images(images, self._split)
+        self._chosen = mixed(min(HELD_OUT, len(self._held_out)), len(self._held_out))
+        self._batch = batch
+
+        def features(pixels: Batch) -> Vectors:
+            return extract(padded(pixels, batch).to(device))[0][: len(pixels)]
+
+        self._ways = {
+            "features": Way(vectors=features, standardise=extract.standardise),
+            "pixels": Way(vectors=_small, standardise=False),
+        }
+        self._made: dict[str, list[Pairs]] = {name: [] for name in self._ways}
+        self._rows: list[dict[str, Any]] = []
+        self._size: tuple[int, int] = (0, 0)
+
+    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
+        made = pixels[: min(len(rows), MOST - len(self._rows))]
+        self._size = (pixels.shape[2], pixels.shape[3])
+        if len(made):
+            for name, way in self._ways.items():
+                self._made[name].append(way.pairs(made))
+        self._rows += [{"seed": row["seed"], "id": row["id"]} for row in rows[: len(made)]]
+
+    def figures(self) -> dict[str, float]:
+        return {"memorised": self._memorised.double().mean().item()}
+
+    def intervals(self) -> dict[str, Interval]:
+        return {"memorised": share_interval(self._memorised.tolist(), [row["id"] for row in self._rows])}
+
+    def about(self) -> dict[str, Any]:
+        rule: dict[str, Any] = {
+            "of": len(self._rows),
+            "expected_at_most": rounded(len(self._ways) * self._rank / (len(self._chosen) + 1)),
+            "train": len(self._train),
+            "held_out": len(self._chosen),
+            "held_out_split": self._split,
+            "nearest": min(NEAREST, len(self._train)),
+        }
+        rule |= {name: verdict.about() for name, verdict in self._verdicts.items()}
+        return {"memorised": rule, "neighbours": [self._neighbour(i) for i in range(min(SHOWN, len(self._rows)))]}
+
+    def _neighbour(self, index: int) -> dict[str, Any]:
+        """The training picture nearest to a sample by its features; by its pixels where they alone say it is a copy."""
+        says = [name for name, verdict in self._verdicts.items() if verdict.memorised[index]]
+        by = says[0] if says else "features"
+        queries = self._verdicts[by].samples
+        return self._rows[index] | {
+            "train_id": self._train.ids[int(queries.nearest[index])],
+            "distance": rounded(queries.distances[index, 0].item()),
+            "by": by,
+            "memorised": bool(says),
+        }
+
+    @property
+    def _rank(self) -> int:
+        return max(1, int(RATE / len(self._ways) * (len(self._chosen) + 1)))
+
+    @property
+    def _memorised(self) -> Bool[Tensor, " b"]:
+        return torch.stack([verdict.memorised for verdict in self._verdicts.values()]).any(0)
+
+    @cached_property
+    def _verdicts(self) -> dict[str, Verdict]:
+        """Of each way. The training pictures are read once, batch by batch, and only distances are kept of them."""
+        real: dict[str, list[Pairs]] = {name: [] for name in self._ways}
+        for indices in self._chosen.split(self._batch):
+            pixels = self._read(self._held_out, indices)
+            for name, way in self._ways.items():
+                real[name].append(way.pairs(pixels))
+        verdicts = {}
+        for name, way in self._ways.items():
+            held_out = torch.cat(real[name], dim=1)
+            scale = way.scale(held_out)
+            samples = Queries(torch.cat(self._made[name], dim=1), scale)
+            verdicts[name] = Verdict(samples=samples, held_out=Queries(held_out, scale), rank=self._rank)
+        for start in range(0, len(self._train), self._batch):
+            pixels = self._read(self._train, torch.arange(start, min(start + self._batch, len(self._train))))
+            for name, way in self._ways.items():
+                vectors = way.vectors(pixels)
+                verdicts[name].samples.see(vectors, start)
+                verdicts[name].held_out.see(vectors, start)
+        return verdicts
+
+    def _read(self, images: Images, indices: Int64[Tensor, " b"]) -> Batch:
+        """Real pictures as large as the samples: their middle, where samples are smaller."""
+        return torch.stack([central(images.pixels(index), *self._size) for index in indices.tolist()])
+
+
+def _small(pixels: Batch) -> Vectors:
+    """Pixels, averaged where there are more than 16 a side."""
+    height, width = (min(SIDE, side) for side in pixels.shape[2:])
+    return F.adaptive_avg_pool2d(pixels.float(), (height, width)).flatten(1)
