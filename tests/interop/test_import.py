@@ -32,17 +32,20 @@ STAGE: dict[str, Any] = {"channels": 128, "mult": [1, 1], "blocks": 1, "attentio
 UNET: dict[str, Any] = {"channels": 128, "mult": [1, 1], "blocks": 1, "attention": [2], "into": 3, "out": 3}
 
 
-def checkpoint(unet: dict[str, Tensor], codes: int | None = 16, **more: dict[str, Tensor]) -> dict[str, Tensor]:
-    stage = release.drawn(release.first_stage(**STAGE, codes=codes), 1)
+def checkpoint(
+    unet: dict[str, Tensor], codes: int | None = 16, *, stage: dict[str, Any] = STAGE, **more: dict[str, Tensor]
+) -> dict[str, Tensor]:
     state = release.prefixed("model.diffusion_model.", unet) | release.schedule(0.0015, 0.0195)
-    state |= release.prefixed("first_stage_model.", stage)
+    state |= release.prefixed("first_stage_model.", release.drawn(release.first_stage(**stage, codes=codes), 1))
     return state | {name: tensor for part in more.values() for name, tensor in part.items()}
 
 
-def imported(tmp_path: Path, state: dict[str, Tensor], row: dict[str, Any], **options: Any) -> list[str]:
-    """Import it as `diffusion.small`; the notes."""
+def imported(
+    tmp_path: Path, state: dict[str, Tensor], row: dict[str, Any], params: dict[str, Any] | None = None, **options: Any
+) -> list[str]:
+    """Import it as `diffusion.small`, with tables of `params` in the place of the usual; the notes."""
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "model.ckpt")
-    params = rows.params(small=row)
+    params = rows.params(small=row) | (params or {})
     return list(import_checkpoint(tmp_path / "model.ckpt", "small", params, tmp_path / "models", **options))[-1].notes
 
 
@@ -66,15 +69,15 @@ def test_unconditional_unet_and_its_average_as_the_peer_reads_them(tmp_path: Pat
     folder = tmp_path / "models" / "diffusion" / "small"
     model, _ = load(folder)
     x, step = noisy()
-    same(model.unet(x, step), _unconditional(release.drawn(release.unet(**UNET, **extra), 2), 0.9, **extra)(x, step)[0])
+    same(model.unet(x, step), unconditional(release.drawn(release.unet(**UNET, **extra), 2), 0.9, **extra)(x, step)[0])
     model.load_state_dict(load_file(folder / "model.safetensors"))
-    same(model.unet(x, step), _unconditional(weights, 1.0, **extra)(x, step)[0])
+    same(model.unet(x, step), unconditional(weights, 1.0, **extra)(x, step)[0])
 
 
-def _unconditional(weights: dict[str, Tensor], by: float, scale_shift: bool = False) -> nn.Module:
+def unconditional(weights: dict[str, Tensor], by: float, scale_shift: bool = False) -> nn.Module:
     """Through diffusers' converters: that of UNets, and for qkv the one that splits attention layers."""
     theirs = UNet2DModel(
-        in_channels=3,
+        in_channels=weights["input_blocks.0.0.weight"].shape[1],
         out_channels=3,
         block_out_channels=(128, 128),
         layers_per_block=1,
@@ -114,7 +117,7 @@ def _called(model: nn.Module) -> Any:
     return lambda *arguments, **named: model(*arguments, **named, return_dict=False)
 
 
-def _conditional(weights: dict[str, Tensor], width: int, heads: int) -> Any:
+def conditional(weights: dict[str, Tensor], width: int, heads: int) -> Any:
     config = {"layers_per_block": 1}
     theirs = UNet2DConditionModel(
         in_channels=weights["input_blocks.0.0.weight"].shape[1],
@@ -146,7 +149,7 @@ def test_class_tokens_as_the_peer_reads_them(tmp_path: Path) -> None:
     assert condition.tokens is not None
     assert torch.equal(condition.tokens[:, 0], table[[6, 0]])
     x, step = noisy()
-    same(model.unet(x, step, condition), _conditional(weights, 24, 4)(x, step, condition.tokens)[0])
+    same(model.unet(x, step, condition), conditional(weights, 24, 4)(x, step, condition.tokens)[0])
 
 
 @torch.no_grad()
@@ -169,7 +172,7 @@ def test_text_transformer_and_unet_as_the_peer_reads_them(tmp_path: Path) -> Non
     assert condition.tokens is not None
     same(condition.tokens, _bert(words)(ids.long()).last_hidden_state)
     x, step = noisy()
-    same(model.unet(x, step, condition), _conditional(weights, 16, 4)(x, step, condition.tokens)[0])
+    same(model.unet(x, step, condition), conditional(weights, 16, 4)(x, step, condition.tokens)[0])
 
 
 def _bert(words: dict[str, Tensor]) -> Any:
