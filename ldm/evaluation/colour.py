@@ -1,7 +1,7 @@
 """Whether samples show the colours that their captions ask for, for pictures with a known palette (drawn scenes)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldm.data.pictures import decode_map
 from ldm.data.shards import Images
+from ldm.evaluation.figure import Interval, Row, share_interval
 
 LEAST, MOST, WRONG = 0.5, 2.0, 0.5
 """A captioned colour covers between LEAST and MOST of its expected area, any other colour less than WRONG of it."""
@@ -83,12 +84,14 @@ class CaptionColourFigure:
     def __init__(self, folder: Path, split: str) -> None:
         self._rule = CaptionColour(folder, split)
         self._right: list[bool] = []
+        self._ids: list[str] = []
         self._originals: dict[str, bool] = {}
 
-    def add(self, pixels: UInt8[Tensor, "b 3 h w"], rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, pixels: UInt8[Tensor, "b 3 h w"], rows: Sequence[Row]) -> None:
         for image, row in zip(pixels, rows, strict=False):  # pixels may be padded beyond the rows
             if row["caption"] is None:
                 raise ValueError(f"sample of {row['id']} has no caption; leave caption_colour out of figures")
+            self._ids.append(row["id"])
             self._right.append(self._rule.right(image, row["caption"], row["id"]))
             if row["id"] not in self._originals:
                 original = self._rule.original(row["id"])
@@ -96,6 +99,9 @@ class CaptionColourFigure:
 
     def figures(self) -> dict[str, float]:
         return {"caption_colour": sum(self._right) / len(self._right)}
+
+    def intervals(self) -> dict[str, Interval]:
+        return {"caption_colour": share_interval(self._right, self._ids)}
 
     def about(self) -> dict[str, Any]:
         originals = self._originals.values()

@@ -53,7 +53,7 @@ def share_interval(right: Sequence[bool], ids: Sequence[str]) -> Interval:
     middle = share + z**2 / (2 * count)
     half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     low, high = ((middle + side * half) / (1 + z**2 / count) for side in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, low) if share > 0 else 0.0, min(1.0, high) if share < 1 else 1.0
 
 
 def _by_original(values: Sequence[float], ids: Sequence[str]) -> list[float]:

@@ -1,6 +1,6 @@
 """Whether samples are training pictures: the nearest one of each sample, and a rule for what is too near."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,13 @@ from ldm.evaluation.reconstruction import central
 from ldm.evaluation.statistics import padded, rounded
 
 RATE = 0.01
-"""Of pictures that the model has never seen, at most this share is called memorised."""
+"""Of pictures that the model has never seen, the share that is called memorised by each way of comparing."""
 NEAREST = 50
 """Training pictures whose mean distance tells how densely they lie around a sample (Carlini et al. 2023)."""
 SIDE = 16
 """Pixels a side at which pictures themselves are compared."""
 MOST, HELD_OUT, SHOWN = 10_000, 2_000, 32
-"""Samples that are looked up, the first so many; held-out pictures that the rule is set by; samples listed."""
+"""Samples that are looked up, the first so many; pictures of each held-out split that set the rule; samples listed."""
 
 Batch = UInt8[Tensor, "b 3 h w"]
 Vectors = Float[Tensor, "b d"]
@@ -111,20 +111,18 @@ class Neighbours:
     its distance to the nearest training picture over the mean distance to its nearest 50 (Carlini et al. 2023, section
     5.1: plain pictures lie near to many others without being copies). How close is too close is learned from held-out
     real pictures: a sample is memorised where, by either comparison, it is at least as close as the k-th closest of n
-    held-out ones, k = max(1, floor(0.005 (n + 1))). That befalls a fresh picture of their distribution, whatever it is,
-    with probability k / (n + 1) a comparison: about 1 % of fresh pictures are called memorised, and a share far above
-    says that the model repeats what it was trained on.
+    held-out ones, k = max(1, floor(0.01 (n + 1))). That befalls a fresh picture of their distribution, whatever it is,
+    with probability k / (n + 1) a comparison: 1 % to 2 % of fresh pictures are called memorised (`expected_at_most`),
+    and a share far above says that the model repeats what it was trained on. Where fresh pictures themselves come close
+    to training pictures, as drawn scenes of one object do, a changed copy cannot be told from them.
     """
 
     def __init__(self, images: Path, extract: Extractor, device: torch.device, batch: int) -> None:
         """`images` are prepared pictures, whose train split the model was trained on; read `batch` at a time."""
         self._train = Images(images, "train")
-        splits = self._train.info["splits"]
-        self._split = next((name for name in ("test", "validation") if splits.get(name)), None)
-        if self._split is None:
+        self._held_out = list(_held_out(images, self._train.info["splits"]))
+        if not self._held_out:
             raise ValueError(f"{images}: no test or validation split to set a rule by; leave neighbours out of figures")
-        self._held_out = Images(images, self._split)
-        self._chosen = mixed(min(HELD_OUT, len(self._held_out)), len(self._held_out))
         self._batch = batch
 
         def features(pixels: Batch) -> Vectors:
@@ -155,10 +153,9 @@ class Neighbours:
     def about(self) -> dict[str, Any]:
         rule: dict[str, Any] = {
             "of": len(self._rows),
-            "expected_at_most": rounded(len(self._ways) * self._rank / (len(self._chosen) + 1)),
+            "expected_at_most": rounded(len(self._ways) * self._rank / (self._strangers + 1)),
             "train": len(self._train),
-            "held_out": len(self._chosen),
-            "held_out_split": self._split,
+            "held_out": self._strangers,
             "nearest": min(NEAREST, len(self._train)),
         }
         rule |= {name: verdict.about() for name, verdict in self._verdicts.items()}
@@ -177,8 +174,12 @@ class Neighbours:
         }
 
     @property
+    def _strangers(self) -> int:
+        return sum(len(chosen) for _, chosen in self._held_out)
+
+    @property
     def _rank(self) -> int:
-        return max(1, int(RATE / len(self._ways) * (len(self._chosen) + 1)))
+        return max(1, int(RATE * (self._strangers + 1)))
 
     @property
     def _memorised(self) -> Bool[Tensor, " b"]:
@@ -188,8 +189,10 @@ class Neighbours:
     def _verdicts(self) -> dict[str, Verdict]:
         """Of each way. The training pictures are read once, batch by batch, and only distances are kept of them."""
         real: dict[str, list[Pairs]] = {name: [] for name in self._ways}
-        for indices in self._chosen.split(self._batch):
-            pixels = self._read(self._held_out, indices)
+        for images, indices in (
+            (images, part) for images, chosen in self._held_out for part in chosen.split(self._batch)
+        ):
+            pixels = self._read(images, indices)
             for name, way in self._ways.items():
                 real[name].append(way.pairs(pixels))
         verdicts = {}
@@ -209,6 +212,14 @@ class Neighbours:
     def _read(self, images: Images, indices: Int64[Tensor, " b"]) -> Batch:
         """Real pictures as large as the samples: their middle, where samples are smaller."""
         return torch.stack([central(images.pixels(index), *self._size) for index in indices.tolist()])
+
+
+def _held_out(images: Path, splits: Mapping[str, int]) -> Iterator[tuple[Images, Int64[Tensor, " b"]]]:
+    """Pictures of test and validation, at most so many of each, in a fixed shuffled order."""
+    for split in ("test", "validation"):
+        if splits.get(split):
+            found = Images(images, split)
+            yield found, mixed(min(HELD_OUT, len(found)), len(found))
 
 
 def _small(pixels: Batch) -> Vectors:

@@ -44,7 +44,8 @@ def central(pixels: UInt8[Tensor, "3 H W"], height: int, width: int) -> UInt8[Te
     top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
     if min(top, left) < 0:
         raise ValueError(
-            f"a sample of {width} x {height} pixels is larger than its original; leave paired out of its figures"
+            f"a sample of {width} x {height} pixels is larger than the real pictures; "
+            "leave paired and neighbours out of its figures"
         )
     return pixels[:, top : top + height, left : left + width]
 

@@ -3,10 +3,9 @@
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ldm.config import Run
 from ldm.data.pictures import encode, to_png
+from ldm.data.samples import Sample, mask_png, write_samples
 from ldm.data.shards import Example, write_shards
 from ldm.files import write_json, write_manifest
 from ldm.sources.config import Drawn
@@ -78,32 +78,27 @@ def _write_samples(
     split: str = "test",
     captions: Sequence[str] | None = None,
     low: Sequence[Tensor] | None = None,
+    masks: Sequence[Tensor] | None = None,
     channels: str = "low_resolution",
-    shard: int = 1000,
+    **options: Any,
 ) -> Path:
     folder.mkdir()
-    rows = [
-        {
-            "id": id,
-            "seed": position,
-            "image": {"bytes": encode(picture), "path": None},
-            "label": None,
-            "caption": captions[position] if captions else None,
-            "low_resolution": {"bytes": encode(low[position]), "path": None} if low else None,
-        }
+    made = (
+        Sample(
+            id=id,
+            seed=position,
+            image=encode(picture),
+            label=None,
+            caption=captions[position] if captions else None,
+            low_resolution=None if low is None else encode(low[position]),
+            shown=None,
+            mask=None if masks is None else mask_png(masks[position]),
+        )
         for position, (id, picture) in enumerate(zip(ids, pictures, strict=True))
-    ]
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    columns = {"id": pa.string(), "seed": pa.int64(), "image": image, "label": pa.int64(), "caption": pa.string()}
-    schema = pa.schema([*columns.items(), ("low_resolution", image)])
-    for number, start in enumerate(range(0, len(rows), shard)):
-        table = pa.Table.from_pylist(rows[start : start + shard], schema=schema)
-        pq.write_table(table, folder / f"samples-{number:05d}.parquet")
-    condition = {"tokens": "none", "channels": channels}
-    write_json(
-        folder / "sampling.json",
-        {"sampler": "ddim", "num_steps": 20, "eta": 0.0, "guidance": 1.0, "split": split, "condition": condition},
     )
+    write_samples(folder, made)
+    how = {"sampler": {"kind": "ddim", "num_steps": 20, "eta": 0.0}, "guidance": 1.0, "seed": 0, "split": split}
+    write_json(folder / "sampling.json", how | {"condition": {"tokens": "none", "channels": channels}} | options)
     write_manifest(folder)
     return folder
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -82,7 +83,7 @@ def test_about_says_how_it_was_measured(perfect):
     about = perfect["about"]
     assert about["floor"]["of"] == "two halves of the pictures, every other one"
     assert about["floor"]["frechet_distance"] == perfect["figures"]["fd_random_conv_floor"]
-    assert about["sampling"]["num_steps"] == 20
+    assert about["sampling"]["sampler"]["num_steps"] == 20
     assert about["caption_colour"] == {"right": 24, "of": 24, "originals_right": 24, "originals": 24}
     assert "24 pictures for 102 feature dimensions" in about["note"]
 
@@ -91,7 +92,11 @@ def test_how_samples_are_split_into_files_changes_nothing(run, sampled, scenes, 
     ids, pictures, captions = originals
     outs = []
     for shard in (7, 1000):
-        samples = sampled(tmp_path / f"s{shard}", ids, pictures, captions=captions, shard=shard)
+        samples = sampled(tmp_path / f"s{shard}", ids, pictures, captions=captions)
+        whole = pq.read_table(samples / "samples-00000.parquet")
+        for number, start in enumerate(range(0, len(whole), shard)):
+            pq.write_table(whole.slice(start, shard), samples / f"samples-{number:05d}.parquet")
+        write_manifest(samples)
         config = section("fidelity", "caption_colour")
         result = measure(config, run, samples, scenes, real, none, tmp_path / f"m{shard}.json")
         del result["about"]["samples"]  # the identity of the folder, which does differ

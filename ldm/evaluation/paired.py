@@ -1,0 +1,168 @@
+"""Samples against the originals that they were made from, and apart by how much of a picture was hidden."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from torch import Tensor
+
+from ldm.data.pictures import PSNR_OF_EQUAL, decode, decode_map, psnr
+from ldm.data.shards import Images
+from ldm.evaluation.features import Extractor
+from ldm.evaluation.figure import Interval, Means, Row
+from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, ssim
+from ldm.evaluation.statistics import RealStatistics, Statistics, frechet, padded, rounded
+
+EDGES = np.linspace(0, 1, 11)
+"""LaMa's bins of the hidden share of a picture (arXiv 2109.07161); each holds its lower edge, the last both."""
+FEWEST = 50
+"""Pictures in a bin from which its Fréchet distances are given."""
+
+Batch = UInt8[Tensor, "b 3 h w"]
+
+
+class Distances:
+    """Fréchet distances of fills: to the reference, and to their own originals, which is LaMa's and table 7's FID.
+
+    To the originals much less is asked: all that was not hidden is the same on both sides.
+    """
+
+    def __init__(self, real: RealStatistics, extract: Extractor) -> None:
+        self._real, self._key = real, extract.key("fd")
+        self._made, self._originals = Statistics(keep=0), Statistics(keep=0)
+
+    def add(self, made: Float[Tensor, "b d"], originals: Float[Tensor, "b d"]) -> None:
+        self._made.add(made)
+        self._originals.add(originals)
+
+    def to_originals(self) -> dict[str, float]:
+        made, originals = (each.gaussian().over(self._real.scale) for each in (self._made, self._originals))
+        return {f"{self._key}_originals": frechet(originals, made)}
+
+    def figures(self) -> dict[str, float]:
+        return {self._key: self._real.distance(self._made)} | self.to_originals()
+
+
+class Holes:
+    """What is measured of fills besides: in the hole, and apart by how much of the picture the hole hid."""
+
+    def __init__(self, reference: Path, extract: Extractor, device: torch.device) -> None:
+        self._real, self._extract, self._device = RealStatistics.load(reference, extract), extract, device
+        self._all = Distances(self._real, extract)
+        self._bins: dict[int, tuple[Means, Distances]] = {}
+        self._counts: dict[int, int] = {}
+
+    def add(
+        self,
+        ids: Sequence[str],
+        masks: Bool[Tensor, "b h w"],
+        values: Mapping[str, Tensor],
+        made: UInt8[Tensor, "batch 3 h w"],
+        real: UInt8[Tensor, "batch 3 h w"],
+    ) -> None:
+        """Pictures padded to the batch; `values` has one number a real row for each figure."""
+        count = len(ids)
+        features = [self._extract(pixels.to(self._device))[0][:count] for pixels in (made, real)]
+        self._all.add(features[0], features[1])
+        bins = area_bins(masks)
+        for number in bins.unique().tolist():
+            here = bins == number
+            means, distances = self._bins.setdefault(number, (Means(), Distances(self._real, self._extract)))
+            inside = [id for id, wanted in zip(ids, here.tolist(), strict=True) if wanted]
+            means.add(inside, {key: numbers[here] for key, numbers in values.items()})
+            distances.add(*(each[here] for each in features))
+            self._counts[number] = self._counts.get(number, 0) + len(inside)
+
+    def figures(self) -> dict[str, float]:
+        return self._all.to_originals()
+
+    def about(self) -> dict[str, Any]:
+        return {"area_bins": [self._bin(number) for number in sorted(self._bins)]}
+
+    def _bin(self, number: int) -> dict[str, Any]:
+        (means, distances), count = self._bins[number], self._counts[number]
+        figures = means.figures() | (distances.figures() if count >= FEWEST else {})
+        return {
+            "low": round(float(EDGES[number]), 1),
+            "high": round(float(EDGES[number + 1]), 1),
+            "count": count,
+            "figures": {key: rounded(value) for key, value in figures.items()},
+            "intervals": {key: [rounded(end) for end in ends] for key, ends in means.intervals().items()},
+        }
+
+
+class Paired:
+    """Each sample against its original, and where there is one, the enlarged low-resolution image under `bicubic_`.
+
+    psnr, ssim and the perceptual distance are of whole pictures, as in the paper; where a hole was filled, `psnr_hole`
+    is of its pixels alone. (SSIM and LPIPS look at neighbourhoods, which a hole's edge cuts.) Samples of a smaller size
+    were made from the original's central square.
+    """
+
+    def __init__(self, images: Path, split: str, perceptual: PerceptualDistance, holes: Holes | None = None) -> None:
+        self._images, self._perceptual, self._holes = Images(images, split), perceptual, holes
+        self._index = {id: index for index, id in enumerate(self._images.ids)}
+        self._means, self._originals = Means(), set[str]()
+
+    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
+        originals = torch.stack([central(self._original(row), *pixels.shape[2:]) for row in rows])
+        ids, batch, made = [row["id"] for row in rows], len(pixels), pixels[: len(rows)]
+        self._originals |= set(ids)
+        values = self._measured(made, originals, batch)
+        if self._holes is not None:
+            masks = torch.stack([_mask(row, *pixels.shape[2:]) for row in rows])
+            values["psnr_hole"] = psnr_within(made, originals, masks)
+            self._holes.add(ids, masks, values, pixels, padded(originals, batch))
+        self._means.add(ids, values)
+        low = [row["low_resolution"] for row in rows]
+        if None not in low:
+            bicubic = torch.stack([enlarge(decode(image["bytes"]), like=originals[0]) for image in low])
+            beside = self._measured(bicubic, originals, batch)
+            self._means.add(ids, {f"bicubic_{key}": value for key, value in beside.items()})
+
+    def _original(self, row: Row) -> UInt8[Tensor, "3 h w"]:
+        if row["id"] not in self._index:
+            raise ValueError(f"sample of {row['id']}: there is no such picture in the split that it was drawn for")
+        return self._images.pixels(self._index[row["id"]])
+
+    def _measured(self, made: Batch, real: Batch, batch: int) -> dict[str, Tensor]:
+        distance = self._perceptual(padded(made, batch), padded(real, batch))[: len(real)]
+        return {"psnr": psnr(made, real), "ssim": ssim(made, real), self._perceptual.key: distance}
+
+    def figures(self) -> dict[str, float]:
+        return self._means.figures() | (self._holes.figures() if self._holes else {})
+
+    def intervals(self) -> dict[str, Interval]:
+        return self._means.intervals()
+
+    def about(self) -> dict[str, Any]:
+        paired = {"originals": len(self._originals)}
+        return {**self._perceptual.about, "paired": paired} | (self._holes.about() if self._holes else {})
+
+
+def area_bins(masks: Bool[Tensor, "b h w"]) -> Int64[Tensor, " b"]:
+    """In which of LaMa's bins each picture is, by the share of it that is hidden."""
+    shares = masks.double().mean((1, 2)).numpy()
+    return torch.from_numpy(np.minimum(np.searchsorted(EDGES, shares, side="right") - 1, len(EDGES) - 2))
+
+
+def psnr_within(image: Batch, other: Batch, masks: Bool[Tensor, "b h w"]) -> Float64[Tensor, " b"]:
+    """PSNR of each pair in dB over the pixels of its mask alone, which has some."""
+    error = (image.double() - other.double()).square().mean(1)
+    inside = (error * masks).sum((1, 2)) / masks.sum((1, 2))
+    return (10 * torch.log10(255.0**2 / inside)).clamp(max=PSNR_OF_EQUAL)
+
+
+def _mask(row: Row, height: int, width: int) -> Bool[Tensor, "h w"]:
+    if row["mask"] is None:
+        raise ValueError(f"sample of {row['id']} has no mask, though a hole was filled; write it again (dvc repro)")
+    mask = decode_map(row["mask"]["bytes"]) > 0
+    if mask.shape != (height, width) or not mask.any():
+        raise ValueError(
+            f"sample of {row['id']}: its mask hides {int(mask.sum())} of {mask.shape[1]} x {mask.shape[0]} pixels, "
+            f"the sample has {width} x {height}; leave paired out of figures"
+        )
+    return mask
