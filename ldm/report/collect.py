@@ -13,6 +13,7 @@ from ldm.config import load
 from ldm.files import MANIFEST, identity
 from ldm.report.records import Record, parameter_count, read_history, read_record
 
+RATES = Path("benchmarks/results/rates.json")
 T = TypeVar("T")
 History = dict[str, list[tuple[int, float]]]
 
@@ -53,7 +54,7 @@ class Latents:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """samples/NAME"""
+    """samples/NAME: of a model, or of a method that needs none (a row of `methods`)."""
 
     name: str
     section: Record
@@ -63,6 +64,15 @@ class Samples:
     def shards(self) -> list[Path]:
         return sorted(self.folder.glob("samples-*.parquet"))
 
+    @property
+    def method(self) -> str:
+        """model | folder | bicubic"""
+        return str(self.about.get("method", "model"))
+
+    def told(self, part: str) -> str:
+        """The kind of condition in `part` (tokens, channels) that the sampling was told, as sampling.json says."""
+        return self.about.table("condition").text(part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
@@ -71,6 +81,8 @@ class Metrics:
     name: str
     section: Record
     figures: Record
+    intervals: Record
+    """[low, high] of the figures that have a 95 % interval."""
     about: Record
 
 
@@ -97,13 +109,16 @@ class Results:
     autoencoder_metrics: dict[str, Metrics] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
+    rates: Record
+    """benchmarks/results/rates.json; empty where nothing was timed."""
 
 
 def collect(root: Path) -> Results:
     """Read everything that the stages of `root`/params.yaml have written below `root`."""
     path = root / "params.yaml"
     params = Record(load(path), path)
-    results = Results(params=params, params_text=path.read_text(encoding="utf-8"))
+    rates = read_record(root / RATES) if (root / RATES).is_file() else Record({}, root / RATES)
+    results = Results(params=params, params_text=path.read_text(encoding="utf-8"), rates=rates)
 
     def folders(table: str, place: str, read: Callable[[str, Record, Path], T]) -> dict[str, T]:
         found = {}
@@ -123,7 +138,7 @@ def collect(root: Path) -> Results:
     results.autoencoders = folders("autoencoders", "models/autoencoders", _autoencoder)
     results.latents = folders("latents", "data/latents", _latents)
     results.diffusion = folders("diffusion", "models/diffusion", _diffusion)
-    results.samples = folders("samples", "samples", _samples)
+    results.samples = folders("samples", "samples", _samples) | folders("methods", "samples", _samples)
     for name in params.table("evaluation").table("references"):
         if (root / "metrics" / "reference" / name / MANIFEST).is_file():
             results.identities[f"metrics/reference/{name}"] = identity(root / "metrics" / "reference" / name)
@@ -178,4 +193,5 @@ def _metrics(name: str, section: Record, path: Path) -> Metrics:
     record = read_record(path)
     if "figures" not in record:
         raise ValueError(f"{path}: figures: missing; run the stage that writes it again")
-    return Metrics(name=name, section=section, figures=record.table("figures"), about=record.table("about"))
+    parts = {part: record.table(part) for part in ("figures", "intervals", "about")}
+    return Metrics(name=name, section=section, **parts)

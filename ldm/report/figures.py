@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ldm.report.collect import Metrics
-from ldm.report.names import CAPTION_COLOUR, ELSEWHERE, MEASURED, OF_BICUBIC, name_of, plain, rank
+from ldm.report.names import CAPTION_COLOUR, ELSEWHERE, MEASURED, MEMORISED, OF_BICUBIC, Name, name_of, plain, rank
 from ldm.report.records import Record
+from ldm.report.tables import Cell, Row, Table
 
 HEALTH = {
     "mean": "Mean",
@@ -18,33 +20,10 @@ HEALTH = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    value: str
-    beside: str = ""
-    """A floor, a spread or a ceiling that belongs to the value."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    words: str
-    better: str = ""
-    cells: tuple[Cell | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    measured: tuple[Row, ...] = ()
-    """How the figures of each column were measured."""
-    notes: tuple[str, ...] = ()
-    """What to beware of when reading them."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Column:
     name: str
     figures: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
 
@@ -52,25 +31,53 @@ class Column:
 def table(metrics: Sequence[Metrics]) -> Table:
     """All figures of the `metrics` side by side, a bicubic baseline after them; latent health is a table of its own."""
     models, baselines = [], list[Column]()
+    measured_bicubic = any(is_bicubic(one) for one in metrics)
     for one in metrics:
-        own, bicubic = split_bicubic(one.figures)
-        measured = dict(_flat(one.about))
-        models.append(Column(name=one.name, figures=own, measured=measured, beside=_ceiling(one)))
-        shared = {key: measured[key] for key in OF_BICUBIC if key in measured}
-        if bicubic and all(bicubic != other.figures for other in baselines):
-            baselines.append(Column(name="bicubic", figures=bicubic, measured=shared))
+        models.append(column(one))
+        bicubic = split_bicubic(one.figures)[1]
+        measured = {key: value for key, value in models[-1].measured.items() if key in OF_BICUBIC}
+        if bicubic and not measured_bicubic and all(bicubic != other.figures for other in baselines):
+            baselines.append(Column(name="bicubic", figures=bicubic, measured=measured))
     columns = [*models, *baselines]
     keys = dict.fromkeys(key for column in columns for key in column.figures if _has_row(key, column.figures))
     names = {key: name_of(key) for key in sorted(keys, key=rank)}
     return Table(
         columns=tuple(column.name for column in columns),
         rows=tuple(
-            Row(words=name.words, better=name.better, cells=tuple(_cell(column, key) for column in columns))
+            Row(words=name.words, better=name.better, cells=tuple(cell(one, key) for one in columns))
             for key, name in names.items()
         ),
         measured=_measured(columns),
         notes=_notes(metrics),
     )
+
+
+def column(one: Metrics) -> Column:
+    """What was measured of one model or method."""
+    return Column(
+        name=one.name,
+        figures=split_bicubic(one.figures)[0],
+        intervals=intervals(one),
+        measured=dict(_flat(one.about)),
+        beside=_beside(one),
+    )
+
+
+def is_bicubic(one: Metrics) -> bool:
+    """Whether the samples measured are low-resolution pictures enlarged: a row of `methods` beside the models."""
+    return one.about.table("sampling").get("method") == "bicubic"
+
+
+def intervals(one: Metrics) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each figure that has one."""
+    found = {}
+    for key in one.intervals:
+        match one.intervals.rows(key):
+            case [int() | float() as low, int() | float() as high]:
+                found[key] = (float(low), float(high))
+            case _:
+                raise ValueError(f"{one.intervals.file}: intervals.{key}: expected [low, high]; run its stage again")
+    return found
 
 
 def health(one: Metrics) -> Table | None:
@@ -94,43 +101,63 @@ def split_bicubic(figures: Record) -> tuple[dict[str, float], dict[str, float]]:
 
 def _has_row(key: str, figures: Mapping[str, float]) -> bool:
     """Floors and spreads stand in the cell of their figure, moments of latents in a table of their own."""
-    bare = re.sub(r"_(floor|std)$", "", key)
+    bare = re.sub(r"_(floor|std|train)$", "", key)
     return (bare == key or bare not in figures) and not re.fullmatch(rf"latent_({'|'.join(HEALTH)})_\d+", key)
 
 
-def _cell(column: Column, key: str) -> Cell | None:
+def cell(column: Column, key: str) -> Cell | None:
+    """The figure with its interval, and what it is to be held against; None where it was not measured."""
     figures = column.figures
     if key not in figures:
         return None
     name, beside = name_of(key), []
-    if f"{key}_std" in figures:
+    if f"{key}_std" in figures and key not in column.intervals:
         beside.append(f"± {name.write(figures[f'{key}_std'])}")
     if f"{key}_floor" in figures:
         beside.append(f"floor {name.write(figures[f'{key}_floor'])}")
+    if f"{key}_train" in figures:
+        beside.append(f"real, unseen {name.write(figures[f'{key}_train'])}")
     if key in column.beside:
         beside.append(column.beside[key])
-    return Cell(value=name.write(figures[key]), beside=", ".join(beside))
+    return Cell(value=name.write(figures[key]), interval=_interval(name, column, key), beside=", ".join(beside))
 
 
-def _ceiling(one: Metrics) -> dict[str, str]:
-    """What the originals themselves reach: a rule that they do not meet cannot be asked of samples."""
-    if CAPTION_COLOUR not in one.about:
-        return {}
-    originals = one.about.table(CAPTION_COLOUR)
-    share = originals.count("originals_right") / max(1, originals.count("originals"))
-    return {CAPTION_COLOUR: f"originals {name_of(CAPTION_COLOUR).write(share)}"}
+def _interval(name: Name, column: Column, key: str) -> str:
+    if key not in column.intervals:
+        return ""
+    low, high = (name.write(end) for end in column.intervals[key])
+    return f"[{low}, {high}]"
+
+
+def _beside(one: Metrics) -> dict[str, str]:
+    """What figures are held against: the originals' own share where a rule is asked of samples, the share expected."""
+    found = {}
+    if CAPTION_COLOUR in one.about:
+        originals = one.about.table(CAPTION_COLOUR)
+        share = originals.count("originals_right") / max(1, originals.count("originals"))
+        found[CAPTION_COLOUR] = f"originals {name_of(CAPTION_COLOUR).write(share)}"
+    if "expected_at_most" in one.about.table(MEMORISED):
+        share = one.about.table(MEMORISED).number("expected_at_most")
+        found[MEMORISED] = f"unseen pictures at most {name_of(MEMORISED).write(share)}"
+    return found
 
 
 def _measured(columns: Sequence[Column]) -> tuple[Row, ...]:
-    keys = {key for column in columns for key in column.measured} - ELSEWHERE
+    keys = {key for one in columns for key in one.measured if not ELSEWHERE.intersection(_places(key))}
     order = list(MEASURED)
     rows = []
     for key in sorted(keys, key=lambda key: (order.index(key) if key in order else len(order), key)):
         words = MEASURED.get(key, key.replace("_", " ").replace(".", ", "))
-        values = [column.measured.get(key) for column in columns]
+        values = [one.measured.get(key) for one in columns]
         cells = tuple(Cell(value=_spoken(value)) if value is not None else None for value in values)
         rows.append(Row(words=words, cells=cells))
     return tuple(rows)
+
+
+def _places(key: str) -> Iterator[str]:
+    """The key and every table that it stands in."""
+    parts = key.split(".")
+    return (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
 def _spoken(value: str) -> str:
@@ -144,6 +171,15 @@ def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
         if halves := one.about.table("floor").get("of"):
             floor = f"the floor is the same distance within the reference, between {plain(halves)}"
             names.setdefault(floor, []).append(one.name)
+        if any(key.endswith("_train") for key in one.figures):
+            seen = one.about.get("reference_split") == "train"
+            unlike = (
+                "pictures held out of training and this reference" if seen else "training pictures and this reference"
+            )
+            real = (
+                f"“real, unseen” is the same figure between {unlike}, as many of each: a model cannot be asked for more"
+            )
+            names.setdefault(real, []).append(one.name)
         if note := one.about.get("note"):
             names.setdefault(plain(note), []).append(one.name)
     return tuple(f"{', '.join(of)}: {note}" for note, of in names.items())
@@ -154,5 +190,10 @@ def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
         value = values[key]
         if isinstance(value, Record):
             yield from _flat(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value is not None and not _tabled(value):
             yield f"{prefix}{key}", plain(value)
+
+
+def _tabled(value: Any) -> bool:
+    """A list of tables, such as neighbours and area_bins, has a place of its own on the page."""
+    return isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value)

@@ -1,10 +1,13 @@
 """What figures and parameters are called on the page, and how their values are written."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 HIGHER, LOWER = "higher is better", "lower is better"
+ARROWS = {HIGHER: "↑", LOWER: "↓"}
+SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "plms": "PLMS", "dpm_solver": "DPM-Solver++"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,14 @@ class Name:
         return f"{100 * value:.1f} %" if self.percent else self.pattern.format(value)
 
 
-CAPTION_COLOUR = "caption_colour"
+CAPTION_COLOUR, MEMORISED = "caption_colour", "memorised"
 NAMES = {
     CAPTION_COLOUR: Name(words="Captioned colour right", better=HIGHER, percent=True),
     "psnr": Name(words="PSNR, dB", better=HIGHER, pattern="{:.2f}"),
     "ssim": Name(words="SSIM", better=HIGHER),
+    "clip_score": Name(words="CLIP score", better=HIGHER, pattern="{:.2f}"),
+    "clip_score_unpublished": Name(words="CLIP score, unpublished weights", better=HIGHER, pattern="{:.2f}"),
+    MEMORISED: Name(words="Nearly training pictures", better=LOWER, percent=True),
 }
 FAMILIES = {
     "lpips": Name(words="LPIPS", better=LOWER),
@@ -33,6 +39,7 @@ FAMILIES = {
     "fid": Name(words="FID", better=LOWER, pattern="{:.2f}"),
     "fd": Name(words="Fréchet distance", better=LOWER, pattern="{:.4g}"),
     "kid": Name(words="Kernel distance (KID)", better=LOWER, pattern="{:.4g}"),
+    "ris": Name(words="Reconstruction Inception score", better=HIGHER, pattern="{:.2f}"),
     "is": Name(words="Inception score", better=HIGHER, pattern="{:.2f}"),
     "precision": Name(words="Precision", better=HIGHER),
     "recall": Name(words="Recall", better=HIGHER),
@@ -51,6 +58,7 @@ MEASURED = {
     "reference_split": "part of the reference",
     "perceptual": "perceptual trunk",
     "perceptual_sha256": "weights of the trunk",
+    "sampling.method": "made by",
     "sampling.sampler.kind": "sampler",
     "sampling.sampler.num_steps": "sampling steps",
     "sampling.sampler.eta": "eta",
@@ -75,8 +83,9 @@ ELSEWHERE = {
     "sampling.autoencoder_identity",  # with the identities at the end of the page
     "sampling.count",
     "sampling.condition",  # said in the section's title and text
+    "memorised",  # with the neighbours
 }
-"""Entries of `about` that stand somewhere else than among how a figure was measured."""
+"""Entries of `about`, some of them tables, that stand somewhere else than among how a figure was measured."""
 OF_BICUBIC = ("count", "split", "bicubic", "perceptual", "perceptual_sha256", "sampling.split", "batch")
 """What holds for the bicubic baseline as well."""
 
@@ -112,3 +121,25 @@ def plain(value: Any) -> str:
         return ", ".join(plain(item) for item in value)
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def how_sampled(about: Mapping[str, Any]) -> str:
+    """How samples came about, from their sampling.json, in few words."""
+    if (method := str(about.get("method", "model"))) != "model":
+        return {"bicubic": "bicubic enlargement", "folder": "pictures brought in"}.get(method, method)
+    sampler = about["sampler"]
+    steps = int(sampler["num_steps"])
+    words = [SAMPLERS.get(sampler["kind"], sampler["kind"]), f"{steps} {'step' if steps == 1 else 'steps'}"]
+    if sampler.get("eta"):
+        words.append(f"eta {plain(sampler['eta'])}")
+    if about["guidance"] != 1:
+        words.append(f"guidance {plain(about['guidance'])}")
+    if guide := about.get("guide"):
+        words.append(f"guided by {str(guide['kind']).replace('_', ' ')}")
+    return ", ".join(words)
+
+
+def head_of(key: str) -> str:
+    """A figure as the head of a column, with an arrow the way that is better."""
+    name = name_of(key)
+    return f"{name.words} {ARROWS[name.better]}" if name.better else name.words

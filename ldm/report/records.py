@@ -111,12 +111,17 @@ def rows_by_id(shards: Sequence[Path], columns: Sequence[str], ids: Sequence[str
     """The first row of each of the `ids`; one that no shard holds is a ValueError."""
     found: dict[str, dict[str, Any]] = {}
     wanted = set(ids)
-    for row in rows_of(shards, ["id", *columns]):
-        if row["id"] in wanted:
-            found[row["id"]] = row
-            wanted.remove(row["id"])
+    for shard in shards:
         if not wanted:
-            return found
+            break
+        held = wanted & {row["id"] for row in rows_of([shard], ["id"])}  # pictures are read of shards that hold one
+        for row in rows_of([shard], ["id", *columns]) if held else ():
+            if row["id"] in held:
+                found[row["id"]] = row
+                held.remove(row["id"])
+            if not held:
+                break
+        wanted -= found.keys()
     if wanted:
         where = shards[0].parent if shards else "no shards"
         raise ValueError(f"{where}: no row with id '{min(wanted)}'; the folders are of different runs (dvc repro)")

@@ -4,28 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report import figures, pictures
-from ldm.report.collect import Metrics, Model, Prepared, Results, Samples, Study
-from ldm.report.figures import Cell, Row, Table
+from ldm.report.album import Album, Picture
+from ldm.report.collect import Metrics, Model, Prepared, Results, Study
 from ldm.report.names import name_of, plain
-from ldm.report.pictures import Captioned, Picture, Strip
+from ldm.report.pictures import Captioned
 from ldm.report.plots import scalars_to_draw
 from ldm.report.records import Record
-
-TITLES = {
-    "text": "Text to image",
-    "label": "Class to image",
-    "none": "Unconditional",
-    "low_resolution": "Super-resolution",
-    "layout": "Layout to image",
-    "label_map": "Label map to image",
-    "mask": "Inpainting",
-    "grey": "Colourisation",
-    "clip_text": "Text to image (CLIP)",
-    "clip_image": "Image variations (CLIP)",
-}
+from ldm.report.tables import Cell, Row, Table
 
 SPLITS = ("train", "validation", "test", "held_out")
 ATTENTION = "attention checks"
+PLAN = (
+    "In the layout of the paper's table 4: what each rater is asked; `ldm study score` fills it with what they answer"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,86 +36,35 @@ class ModelView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplesView:
-    samples: Samples
-    gallery: list[Captioned]
-    sheet: Picture
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskView:
-    """All samples of one kind of condition with their figures."""
-
-    condition: str
-    title: str
-    samples: list[SamplesView]
-    strips: list[Strip]
-    table: Table | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class StudyView:
     study: Study
     counts: dict[str, int]
-    """Trials of each comparison, attention checks last."""
+    """Trials of each comparison that a rater sees, attention checks last."""
     total: int
+    lists: int
+    plan: Table
+    """The paper's table 4, with what is asked where it has what was answered."""
 
 
-def data(results: Results) -> list[DataView]:
+def data(results: Results, album: Album) -> list[DataView]:
     views = []
     for prepared in results.datasets.values():
         splits = prepared.about.table("splits")
         order = [split for split in SPLITS if split in splits]
         parts = {split: splits.count(split) for split in [*order, *(s for s in splits if s not in SPLITS)]}
-        gallery = pictures.data_gallery(prepared)
+        gallery = pictures.data_gallery(prepared, album)
         views.append(DataView(prepared=prepared, parts=parts, total=sum(parts.values()), gallery=gallery))
     return views
 
 
-def model_view(model: Model, kind: str) -> ModelView:
+def model_view(model: Model, kind: str, album: Album) -> ModelView:
     alts = {"autoencoder": "Originals above reconstructions by {}", "diffusion": "Samples of {} at the end of training"}
     alt = alts[kind].format(model.name)
     return ModelView(
         model=model,
-        picture=pictures.embed_file(model.picture, alt) if model.picture else None,
+        picture=album.sheet(model.picture, alt, f"{kind}-{model.name}") if model.picture else None,
         curves=tuple(f"{kind}-{model.name}-{scalar}" for scalar in scalars_to_draw(list(model.history))),
     )
-
-
-def tasks(results: Results) -> list[TaskView]:
-    """One for each condition, in the order in which params.yaml first uses it."""
-    by_condition: dict[str, list[Samples]] = {}
-    for samples in results.samples.values():
-        by_condition.setdefault(condition_of(results, samples), []).append(samples)
-    return [_task(condition, members, results) for condition, members in by_condition.items()]
-
-
-def _task(condition: str, members: Sequence[Samples], results: Results) -> TaskView:
-    groups = pictures.comparison_groups(results, members)
-    names = {samples.name for samples in members}
-    measured = [m for m in results.metrics.values() if m.section.text("samples") in names]
-    return TaskView(
-        condition=condition,
-        title=" + ".join(TITLES[kind] for kind in condition.split("+")),
-        samples=[_samples(s, results, gallery=not groups) for s in members],
-        strips=[pictures.comparison(group, prepared) for prepared, group in groups],
-        table=figures.table(measured) if measured else None,
-    )
-
-
-def _samples(samples: Samples, results: Results, *, gallery: bool) -> SamplesView:
-    sheet = samples.folder / "sheet.png"
-    dataset = results.params.table("latents").table(samples.section.text("latents")).text("dataset")
-    alt = f"The first samples of {samples.name} as one sheet"
-    return SamplesView(
-        samples=samples,
-        gallery=pictures.sample_gallery(samples, results.datasets.get(dataset)) if gallery else [],
-        sheet=pictures.embed_file(sheet, alt),
-    )
-
-
-def condition_of(results: Results, samples: Samples) -> str:
-    return kinds(results.params.table("diffusion").table(samples.section.text("model")))
 
 
 def kinds(model: Record) -> str:
@@ -166,18 +106,22 @@ def _latent_shape(model: Model) -> str:
 
 
 def study(one: Study) -> StudyView:
-    """How many trials the key holds of each comparison, by who meets whom in it."""
+    """How many trials of each comparison one list of the key has, by who meets whom in it."""
     names = {"first": one.section.text("first"), "second": one.section.text("second"), "original": "original"}
     first, second, original = names.values()
     counts = {f"{first} | {original}": 0, f"{second} | {original}": 0, f"{first} | {second}": 0, ATTENTION: 0}
-    trials = one.key.table("trials")
-    for trial in trials:
+    trials, lists = one.key.table("trials"), one.key.rows("lists")
+    for trial in lists[0]:
         sides = {trials.table(trial).text("left"), trials.table(trial).text("right")}
         known = sides <= names.keys()
         pair = " | ".join(words for side, words in names.items() if side in sides) if known else ATTENTION
         counts[pair] = counts.get(pair, 0) + 1
+    task_1 = tuple(Cell(value=f"{counts[f'{name} | {original}']} pairs") for name in (first, second))
+    task_2 = (Cell(value=f"{counts[f'{first} | {second}']} pairs"), Cell(value="the same pairs"))
+    rows = (Row(words="Task 1: preferred to the original", cells=task_1), Row(words="Task 2: preferred", cells=task_2))
     counts = {pair: count for pair, count in counts.items() if count}
-    return StudyView(study=one, counts=counts, total=sum(counts.values()))
+    plan = Table(columns=(first, second), rows=rows, notes=(PLAN,))
+    return StudyView(study=one, counts=counts, total=sum(counts.values()), lists=len(lists), plan=plan)
 
 
 def headlines(results: Results) -> list[tuple[str, str, str]]:

@@ -1,0 +1,213 @@
+"""This run's figures in the layout of the paper's tables: a row a method, a column a figure.
+
+Only the layout is the paper's: no figure is. What was measured against other pictures stands in a table of its own.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ldm.report.collect import Metrics, Results, Samples
+from ldm.report.figures import Column, cell, column, is_bicubic, split_bicubic
+from ldm.report.names import head_of, how_sampled, plain
+from ldm.report.records import Record
+from ldm.report.tables import Cell, Row, Table
+
+HIDDEN = (0.4, 0.5)
+"""The bin of table 7: so much of the picture is hidden."""
+Extra = Callable[[Results, Samples], Cell | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One of the paper's tables, of samples under one kind of condition."""
+
+    number: int
+    title: str
+    condition: str
+    families: tuple[str, ...]
+    """First words of the keys of its figures, in order; a key's other words name the features."""
+    extras: Mapping[str, Extra]
+    """Columns before the figures."""
+    binned: bool = False
+    """The figures stand there twice: for pictures that are hidden by `HIDDEN`, and for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable:
+    number: int
+    title: str
+    table: Table
+
+
+def paper_tables(results: Results) -> list[PaperTable]:
+    """Those about samples for which the run has something, in the paper's order."""
+    return [
+        PaperTable(
+            number=layout.number,
+            title=f"Table {layout.number}: {layout.title}, against {reference}",
+            table=_table(layout, members, results),
+        )
+        for layout in LAYOUTS
+        for reference, members in _by_reference(layout.condition, results).items()
+    ]
+
+
+def condition_of(samples: Samples) -> str:
+    """What one chooses a table by: the kind of channels, else of tokens."""
+    channels = "mask" if samples.about.get("keep_known", False) else samples.told("channels")
+    return channels if channels != "none" else samples.told("tokens")
+
+
+def keys_of(family: str, figures: Sequence[Mapping[str, float]]) -> list[str]:
+    """Keys of the family in any of the `figures`, in order of name; floors and spreads are none of their own."""
+    keys = {key for one in figures for key in one if key.partition("_")[0] == family}
+    return sorted(key for key in keys if key.rpartition("_")[2] not in ("floor", "train", "std"))
+
+
+def caption(number: int, metrics: Sequence[Metrics]) -> str:
+    """Whose layout it is, and how its figures were measured."""
+    features = dict.fromkeys(_features(one.about) for one in metrics)
+    counts = sorted({one.about.count("count") for one in metrics if "count" in one.about})
+    measured = f", {' or '.join(f'{count:,}' for count in counts)} pictures" if counts else ""
+    words = (
+        f"In the layout of the paper's table {number}, with figures of this run alone: {'; '.join(features)}{measured}"
+    )
+    return words + (", in brackets 95 % intervals" if any(len(one.intervals) for one in metrics) else "")
+
+
+def _by_reference(condition: str, results: Results) -> dict[str, list[Metrics]]:
+    found: dict[str, list[Metrics]] = {}
+    for one in results.metrics.values():
+        samples = results.samples.get(one.section.text("samples"))
+        if samples and condition_of(samples) == condition:
+            found.setdefault(one.section.text("reference"), []).append(one)
+    return found
+
+
+def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Table:
+    columns = [column(one) for one in members]
+    made_by: list[Samples | None] = [results.samples[one.section.text("samples")] for one in members]
+    bicubic = split_bicubic(members[0].figures)[1]
+    if bicubic and not any(is_bicubic(one) for one in members):
+        columns, made_by = [Column(name="bicubic", figures=bicubic), *columns], [None, *made_by]
+    keys = [key for family in layout.families for key in keys_of(family, [one.figures for one in columns])]
+    heads, cells = _extras(layout, made_by, results)
+    if layout.binned:
+        hidden = [_hidden(one) for one in members]
+        shown = [key for key in keys if any(key in one.figures for one in hidden)]
+        for one, row in zip(hidden, cells, strict=True):
+            row.extend(cell(one, key) for key in shown)
+        heads.extend(f"{100 * HIDDEN[0]:.0f} to {100 * HIDDEN[1]:.0f} % hidden: {head_of(key)}" for key in shown)
+        heads.extend(f"all: {head_of(key)}" for key in keys)
+    else:
+        heads.extend(head_of(key) for key in keys)
+    rows = tuple(
+        Row(words=one.name, cells=(*row, *(cell(one, key) for key in keys)))
+        for one, row in zip(columns, cells, strict=True)
+    )
+    return Table(columns=tuple(heads), rows=rows, notes=(caption(layout.number, members),))
+
+
+def _extras(
+    layout: Layout, made_by: Sequence[Samples | None], results: Results
+) -> tuple[list[str], list[list[Cell | None]]]:
+    """Heads of the columns before the figures, and their cells row by row; a column of nothing is left out."""
+    columns = {
+        words: [extra(results, one) if one else None for one in made_by] for words, extra in layout.extras.items()
+    }
+    columns = {words: cells for words, cells in columns.items() if any(cells)}
+    return list(columns), [[cells[row] for cells in columns.values()] for row in range(len(made_by))]
+
+
+def _hidden(one: Metrics) -> Column:
+    """The figures of pictures of which 40 to 50 % are hidden; none where there were no such."""
+    for entry in one.about.get("area_bins", []):
+        area = Record(entry, one.about.file, "about.area_bins")
+        if all(math.isclose(area.number(end), at) for end, at in zip(("low", "high"), HIDDEN, strict=True)):
+            figures = area.table("figures")
+            return Column(name=one.name, figures={key: figures.number(key) for key in figures})
+    return Column(name=one.name, figures={})
+
+
+def _features(about: Record) -> str:
+    if not about.get("features"):
+        return "no features"
+    weights = f"weights {plain(about.text('features_sha256'))}" if about.get("features_sha256") else "never trained"
+    return f"features {about.text('features').replace('_', ' ')} ({weights})"
+
+
+def _how(_: Results, samples: Samples) -> Cell:
+    return Cell(value=how_sampled(samples.about))
+
+
+def _parameters(results: Results, samples: Samples) -> Cell | None:
+    model = results.diffusion.get(str(samples.section.get("model")))
+    return Cell(value=f"{model.parameters / 1e6:.4g} M") if model else None
+
+
+def _training_rate(results: Results, samples: Samples) -> Cell | None:
+    rate = results.rates.table("training").table(str(samples.section.get("model")))
+    return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
+
+
+def _sampling_rate(results: Results, samples: Samples) -> Cell | None:
+    rate = results.rates.table("samples").table(samples.name)
+    return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
+
+
+_MADE: dict[str, Extra] = {"made by": _how, "parameters": _parameters}
+_RATES: dict[str, Extra] = {"training, images/s": _training_rate, "sampling, images/s": _sampling_rate}
+_DISTANCES = ("fid", "fd")
+LAYOUTS = (
+    Layout(
+        number=1,
+        title="unconditional",
+        condition="none",
+        families=(*_DISTANCES, "precision", "recall"),
+        extras=_MADE,
+    ),
+    Layout(
+        number=2,
+        title="text to image",
+        condition="text",
+        families=(*_DISTANCES, "is", "clip", "caption"),
+        extras=_MADE,
+    ),
+    Layout(
+        number=3,
+        title="class to image",
+        condition="label",
+        families=(*_DISTANCES, "is", "precision", "recall"),
+        extras=_MADE,
+    ),
+    Layout(
+        number=5,
+        title="super-resolution",
+        condition="low_resolution",
+        families=(*_DISTANCES, "is", "psnr", "ssim"),
+        extras=_MADE | _RATES,
+    ),
+    Layout(
+        number=6,
+        title="inpainting efficiency",
+        condition="mask",
+        families=_DISTANCES,
+        extras=_MADE | _RATES,
+    ),
+    Layout(
+        number=7,
+        title="inpainting",
+        condition="mask",
+        families=(*_DISTANCES, "lpips"),
+        extras={"made by": _how},
+        binned=True,
+    ),
+    Layout(
+        number=9,
+        title="layout to image",
+        condition="layout",
+        families=_DISTANCES,
+        extras=_MADE,
+    ),
+)
