@@ -6,20 +6,29 @@ from pydantic import Field, model_validator
 
 from ldm.config import Section
 
-QUESTIONS = {
+Task = Literal["super_resolution", "inpainting", "any"]
+
+QUESTIONS: dict[Task, str] = {
     "super_resolution": (
         "Which of the two images is the better high-quality version of the low-resolution image in the middle?"
     ),
+    "inpainting": "Which of the two images has the more realistic inpainted regions of the image in the middle?",
     "any": "Which of the two images looks better?",
 }
-"""What the rater is asked where the section says `question: default`; the first is the paper's."""
+"""What the rater is asked where the section says `question: default`; the first two after the paper's."""
+CONSENT = (
+    "Taking part is voluntary, and you may stop at any time. Your choices and the time they take are stored under a "
+    "random number, without your name or address, and may be published in this anonymous form. By beginning you agree."
+)
+"""What the rater reads before beginning where the section says `consent: default`."""
 
 
 class Study(Section):
     """Which pictures are compared, and how they are shown."""
 
-    task: Literal["super_resolution", "any"]
-    """super_resolution: the low-resolution image stands between the two; any: the two alone."""
+    task: Task
+    """super_resolution: the low-resolution image stands between the two; inpainting: the picture with its hole does;
+    any: the two alone."""
     dataset: str
     """The prepared data set that holds the originals."""
     first: str
@@ -27,7 +36,8 @@ class Study(Section):
     second: str
     """Another name of samples, made for the same originals."""
     trials: int = Field(ge=1)
-    """Pairs of each comparison: first | original and second | original (task 1), first | second (task 2)."""
+    """Pairs that a rater sees of each comparison: first | original and second | original (task 1), first | second
+    (task 2)."""
     question: str = Field(min_length=1)
     """What the rater is asked. `default`: the words of `QUESTIONS` for the task."""
     seconds: float = Field(gt=0, le=60)
@@ -40,6 +50,8 @@ class Study(Section):
     """Attention checks strewn among the trials: pairs of the practice's kind, with one evident answer."""
     catch_pass: float = Field(ge=0, le=1)
     """A rater who gets a smaller part of the attention checks right is left out: fixed before any answer is seen."""
+    consent: str = Field(min_length=1)
+    """What the rater reads and agrees to before beginning. `default`: the words of `CONSENT`."""
     hand_in: str
     """Said to the rater at the end, beside the file of answers: where to send it."""
     seed: int = Field(ge=0)
@@ -54,3 +66,13 @@ class Study(Section):
     def words(self) -> str:
         """The question as it is asked."""
         return QUESTIONS[self.task] if self.question == "default" else self.question
+
+    @property
+    def agreement(self) -> str:
+        """The consent as it is shown."""
+        return CONSENT if self.consent == "default" else self.consent
+
+    @property
+    def originals(self) -> int:
+        """How many it needs, for no rater sees one twice."""
+        return 3 * self.trials + self.catch + self.practice

@@ -3,80 +3,98 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
 from ldm.data.pictures import to_png
-from ldm.files import fresh_folder, write_bytes, write_json, write_manifest
+from ldm.files import fresh_folder, identity, sha256, write_bytes, write_json, write_manifest
 from ldm.progress import Progress
-from ldm.study.config import Study
+from ldm.study.config import Study, Task
 from ldm.study.page import render
 from ldm.study.pictures import enlarge, mosaic, same_length
-from ldm.study.sets import Quartet, common, read_quartets
-from ldm.study.trials import Plan, Trial, keyed, plan
+from ldm.study.sets import MIDDLES, Quartet, common, read_quartets
+from ldm.study.trials import Plan, Shown, Trial, keyed, plan
+
+Named = tuple[str, Shown | Literal["middle"]]
+"""A picture by its original's id and what made it."""
 
 
 def export(config: Study, first: Path, second: Path, images: Path, public: Path, key: Path) -> Iterator[Progress]:
     """Write the folder `public` (index.html, pictures/, manifest.json), to be shown to anyone, and the file `key`.
 
     `first` and `second` are folders of samples of the same originals, `images` the prepared data set of these. The key
-    is a file of its own, outside `public`, for it says which method made which picture.
+    is a file of its own, outside `public`, for it says which method made which picture; the page holds its hash, by
+    which a key opened later is known to be the one that was sealed.
     """
     if key.resolve().is_relative_to(public.resolve()):
         raise ValueError(f"{key}: the key would be published; put it outside {public}")
-    planned = plan(config, common(first, second, config.trials))
-    shown = [*planned.practice, *planned.trials]
-    sources = {trial.source for trial in shown}
-    quartets = read_quartets(first, second, images, sources, low_resolution=config.task == "super_resolution")
+    sources = common(first, second, config)
+    secret = _secret(config, first, second, images)
+    planned = plan(config, sources, secret)
+    shown = [*planned.practice, *chain.from_iterable(planned.lists)]
+    quartets = read_quartets(first, second, images, {trial.source for trial in shown}, config.task)
+    paths = {
+        name: f"pictures/{keyed(secret, 'picture', *name)[:20]}.png"
+        for trial in shown
+        for name in _places(trial, config.task).values()
+    }
 
     encoded: dict[str, bytes] = {}
-    slots: dict[str, dict[str, str]] = {}
-    for done, trial in enumerate(shown):
-        yield Progress(done=done, total=len(shown), unit="pairs")
-        slots[trial.name] = {}
-        for slot, image in _pictures(trial, quartets[trial.source], config.enlarge).items():
-            path = f"pictures/{keyed(config.seed, 'picture', trial.name, slot)[:20]}.png"
-            slots[trial.name][slot] = path
-            encoded[path] = to_png(image)
+    for done, ((source, picture), path) in enumerate(paths.items()):
+        yield Progress(done=done, total=len(paths), unit="pictures")
+        encoded[path] = to_png(_picture(quartets[source], picture, config.enlarge))
     encoded = same_length(encoded)
 
     width, height = (side * config.enlarge for side in quartets[shown[0].source].original.size)
-    page = _public(config, planned, slots) | {"width": width, "height": height}
+    page = _public(config, planned, paths) | {"width": width, "height": height}
     study = page["study"] = _identity(page, encoded)
     fresh_folder(public)
+    write_json(key, _key(config, planned, study))
+    page["key_sha256"] = sha256(key)
     for path in sorted(encoded):  # by name, so that not even the times of writing follow the trials
         write_bytes(public / path, encoded[path])
     write_bytes(public / "index.html", render(page).encode())
     write_manifest(public)
-    write_json(key, _key(config, planned, study))
-    yield Progress(done=len(shown), total=len(shown), unit="pairs")
+    yield Progress(done=len(paths), total=len(paths), unit="pictures")
 
 
-def _pictures(trial: Trial, quartet: Quartet, factor: int) -> dict[str, Image.Image]:
-    """The pictures that the trial shows, by place: left, right and, where there is one, middle; all of one size."""
+def _secret(config: Study, first: Path, second: Path, images: Path) -> str:
+    """Known to those who have the pictures: a seed alone could be found by trying."""
+    return json.dumps([config.seed, identity(first), identity(second), identity(images)])
+
+
+def _places(trial: Trial, task: Task) -> dict[str, Named]:
+    """Which picture the trial shows where: left, right and, where there is one, middle."""
+    places: dict[str, Named] = {"left": (trial.source, trial.left), "right": (trial.source, trial.right)}
+    return places | ({"middle": (trial.source, "middle")} if MIDDLES[task] else {})
+
+
+def _picture(quartet: Quartet, name: Shown | Literal["middle"], factor: int) -> Image.Image:
     original = quartet.original
-    made = {"first": quartet.first, "second": quartet.second, "original": original, "mosaic": mosaic(original)}
-    shown = {"left": made[trial.left], "right": made[trial.right]}
-    if quartet.low_resolution is not None:
-        shown["middle"] = quartet.low_resolution
-    size = (original.width * factor, original.height * factor)
-    return {slot: enlarge(image, size) for slot, image in shown.items()}
+    image = mosaic(original) if name == "mosaic" else getattr(quartet, name)
+    return enlarge(image, (original.width * factor, original.height * factor))
 
 
-def _public(config: Study, planned: Plan, slots: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What the page is told: never which picture is whose, nor which trials are attention checks."""
+def _public(config: Study, planned: Plan, paths: Mapping[Named, str]) -> dict[str, Any]:
+    """What the page is told: never which picture is whose."""
 
     def listed(trials: Sequence[Trial]) -> list[dict[str, str]]:
-        return [{"trial": trial.name, **slots[trial.name]} for trial in trials]
+        return [
+            {"trial": trial.name} | {slot: paths[name] for slot, name in _places(trial, config.task).items()}
+            for trial in trials
+        ]
 
     return {
+        "task": config.task,
         "question": config.words,
         "seconds": config.seconds,
+        "consent": config.agreement,
         "hand_in": config.hand_in,
         "practice": listed(planned.practice),
-        "trials": listed(planned.trials),
+        "lists": [listed(trials) for trials in planned.lists],
     }
 
 
@@ -94,7 +112,9 @@ def _key(config: Study, planned: Plan, study: str) -> dict[str, Any]:
         "first": config.first,
         "second": config.second,
         "catch_pass": config.catch_pass,
+        "lists": [[trial.name for trial in trials] for trials in planned.lists],
         "trials": {
-            trial.name: {"source": trial.source, "left": trial.left, "right": trial.right} for trial in planned.trials
+            trial.name: {"source": trial.source, "left": trial.left, "right": trial.right}
+            for trial in chain.from_iterable(planned.lists)
         },
     }

@@ -10,44 +10,70 @@ from PIL import Image
 from ldm.data.pictures import read
 from ldm.data.shards import Images
 from ldm.files import identity, read_json
+from ldm.study.config import Study, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle:
+    """What stands between the two pictures of a task."""
+
+    column: str
+    """Of the samples."""
+    channels: str
+    """The kind of condition (`condition.channels` of sampling.json) that has it."""
+    words: str
+
+
+MIDDLES: dict[Task, Middle | None] = {
+    "super_resolution": Middle(column="low_resolution", channels="low_resolution", words="low-resolution image"),
+    "inpainting": Middle(column="shown", channels="mask", words="picture with a hole"),
+    "any": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quartet:
-    """All pictures of one original: of equal size, but for the low-resolution image."""
+    """All pictures of one original: of equal size, but for a low-resolution image in the middle."""
 
     first: Image.Image
     second: Image.Image
     original: Image.Image
-    low_resolution: Image.Image | None
+    middle: Image.Image | None
     """What both were made from, where the study shows it."""
 
 
-def common(first: Path, second: Path, needed: int) -> list[str]:
-    """Ids of the originals that both folders of samples have, sorted; ValueError where fewer than `needed`."""
+def common(first: Path, second: Path, config: Study) -> list[str]:
+    """Ids of the originals that both folders of samples have, sorted; ValueError where the study needs more."""
+    middle = MIDDLES[config.task]
     for folder in (first, second):
         identity(folder)
-        if read_json(folder / "sampling.json").get("random_views"):
+        sampling = read_json(folder / "sampling.json")
+        if sampling.get("random_views"):
             raise ValueError(
                 f"{folder}: made from training pictures as they were mirrored or cropped, which are not the originals; "
                 "sample another split"
             )
+        if middle and sampling["condition"]["channels"] != middle.channels:
+            raise ValueError(
+                f"{folder}: its samples were made from no {middle.words}; use samples of a model for "
+                f"{config.task.replace('_', '-')}, or task: any"
+            )
     ids = sorted(_ids(first) & _ids(second))
     if not ids:
         raise ValueError(f"{first} and {second}: no original in common; sample both from the same dataset and split")
-    if len(ids) < needed:
+    if len(ids) < config.originals:
+        fit = (len(ids) - config.catch - config.practice) // 3
         raise ValueError(
-            f"{first} and {second}: {len(ids)} originals in common, the study needs {needed}; "
-            f"raise the samples' count or lower trials to {len(ids)}"
+            f"{first} and {second}: {len(ids)} originals in common, the study needs {config.originals} (3 x trials + "
+            f"catch + practice); raise the samples' count{f', or lower trials to {fit}' if fit > 0 else ''}"
         )
     return ids
 
 
-def read_quartets(
-    first: Path, second: Path, images: Path, ids: Collection[str], *, low_resolution: bool
-) -> dict[str, Quartet]:
+def read_quartets(first: Path, second: Path, images: Path, ids: Collection[str], task: Task) -> dict[str, Quartet]:
     """The pictures of `ids`, which both folders of samples have; ValueError where the three do not belong together."""
-    columns = ["image", "low_resolution"] if low_resolution else ["image"]
+    middle = MIDDLES[task]
+    columns = ["image", middle.column] if middle else ["image"]
     made, also = _rows(first, ids, columns), _rows(second, ids, columns)
     originals = _originals(images, read_json(first / "sampling.json")["split"], ids)
     if missing := len(set(ids) - originals.keys()):
@@ -64,13 +90,13 @@ def read_quartets(
                     f"{folder}: pictures of {_times(row['image'])} beside originals of {_times(original)} in {images} "
                     "would tell which is which; use samples of the originals' size"
                 )
-        low = made[id].get("low_resolution")
-        if low is not None and not _equal(low, also[id]["low_resolution"]):
+        between = made[id][middle.column] if middle else None
+        if middle and not _equal(made[id][middle.column], also[id][middle.column]):
             raise ValueError(
-                f"{second}: original {id} has another low-resolution image than in {first}; "
-                "sample both from latents with the same low_resolution"
+                f"{second}: original {id} has another {middle.words} than in {first}; "
+                "sample both from latents with the same degradation and seed"
             )
-        quartets[id] = Quartet(first=made[id]["image"], second=also[id]["image"], original=original, low_resolution=low)
+        quartets[id] = Quartet(first=made[id]["image"], second=also[id]["image"], original=original, middle=between)
     return quartets
 
 
@@ -85,11 +111,6 @@ def _rows(folder: Path, ids: Collection[str], columns: list[str]) -> dict[str, d
     for values in table.to_pylist():
         if values["id"] in rows:
             continue
-        if any(values[column] is None for column in columns):
-            raise ValueError(
-                f"{folder}: original {values['id']} has no low-resolution image; "
-                "use samples of a super-resolution model, or task: any"
-            )
         rows[values["id"]] = {column: read(values[column]["bytes"]) for column in columns}
     return rows
 

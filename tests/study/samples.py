@@ -1,15 +1,17 @@
 """Two methods' samples and their originals, made small: what the stage export_study reads."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
+from ldm.data import samples as shards
 from ldm.data.pictures import to_png
+from ldm.data.samples import Sample
 from ldm.data.shards import Example, write_shards
 from ldm.files import write_json, write_manifest
 from ldm.study.config import Study
@@ -31,6 +33,7 @@ def settings(**changes) -> Study:
         "practice": 1,
         "catch": 2,
         "catch_pass": 1.0,
+        "consent": "default",
         "hand_in": "Send the file to the laboratory.",
         "seed": 9,
     }
@@ -49,22 +52,44 @@ def noised(image: Image.Image, amount: float, seed: int) -> Image.Image:
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
 
 
-def struct(image: Image.Image | None) -> dict | None:
-    return None if image is None else {"bytes": to_png(image), "path": None}
+def holed(image: Image.Image) -> Image.Image:
+    """With a grey hole in the middle."""
+    shown = image.copy()
+    shown.paste((128, 128, 128), (SIZE // 4, SIZE // 4, SIZE // 2, SIZE // 2))
+    return shown
 
 
-def write_samples(folder: Path, ids: dict[str, int], amount: float, *, low: int = 4, size: int = SIZE) -> Path:
+def write_samples(
+    folder: Path,
+    ids: dict[str, int],
+    amount: float,
+    *,
+    channels: str = "low_resolution",
+    low: int = 4,
+    size: int = SIZE,
+    encode: Callable[[Image.Image], bytes] = to_png,
+) -> Path:
     """Samples as the stage sample writes them: the originals with noise of `amount`."""
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("id", pa.string()), ("seed", pa.int64()), ("image", picture), ("low_resolution", picture)])
-    rows = []
+    samples = []
     for id, i in ids.items():
         image = noised(original(i), amount, i).resize((size, size))
-        small = original(i).resize((low, low), Image.Resampling.BICUBIC) if low else None
-        rows.append({"id": id, "seed": i, "image": struct(image), "low_resolution": struct(small)})
+        small = original(i).resize((low, low), Image.Resampling.BICUBIC)
+        samples.append(
+            Sample(
+                id=id,
+                seed=i,
+                image=encode(image),
+                label=None,
+                caption=None,
+                low_resolution=to_png(small) if channels == "low_resolution" else None,
+                shown=to_png(holed(original(i))) if channels == "mask" else None,
+                mask=None,
+            )
+        )
     folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "samples-00000.parquet")
-    write_json(folder / "sampling.json", {"split": "test", "count": len(rows)})
+    shards.write_samples(folder, samples)
+    condition = {"tokens": "none", "channels": channels}
+    write_json(folder / "sampling.json", {"split": "test", "count": len(samples), "condition": condition})
     write_manifest(folder)
     return folder
 
@@ -95,4 +120,16 @@ class Exported:
 
     @property
     def trials(self) -> dict[str, dict[str, str]]:
+        """What the key says of every trial of every list."""
         return json.loads(self.key.read_text())["trials"]
+
+    @property
+    def lists(self) -> list[list[str]]:
+        """Names of the trials of each list."""
+        return json.loads(self.key.read_text())["lists"]
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """What the page is told."""
+        text = (self.public / "index.html").read_text()
+        return json.loads(text.split('id="study">')[1].split("</script>")[0])
