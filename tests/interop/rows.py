@@ -63,7 +63,7 @@ def diffusion(
 def params(**rows: dict[str, Any]) -> dict[str, Any]:
     """`rows` are those of `diffusion`."""
     latents = {"dataset": "pictures", "vocabulary": "none", "clip": "none", "draws": 1, "flip": False}
-    latents |= {"batch": 1, "seed": 0}
+    latents |= {"batch": 1, "seed": 0, "low_resolution": {"factor": 2, "degradation": "bicubic"}, "grey": True}
     source = {"kind": "folder", "given_splits": True, "licence": ""}
     return {
         "datasets": {

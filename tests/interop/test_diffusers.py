@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import ldm.nn.vision  # noqa: F401  (makes torchvision importable, which diffusers needs)
 from ldm.autoencoder.model import build
 from ldm.autoencoder.model import load as load_autoencoder
+from ldm.conditioning import nothing_dropped
 from ldm.data.tokens import load_vocabulary
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.model import DiffusionModel, LatentScale, load
@@ -27,13 +28,24 @@ from ldm.unet.config import UNet as Section
 from ldm.unet.model import UNet
 from tests.interop import release, rows
 from tests.interop.test_import import LABEL, TEXT, noisy, same
+from tests.interop.test_import_conditions import LAYOUT
 
 pytest.importorskip("diffusers", reason="diffusers (the extra `test`) is not installed")
 import diffusers
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 
 SOURCE = {"file": "drawn", "sha256": ""}
-CHANNELS = {"channels": {"kind": "label_map", "drop": 0.0}}
+CLIP = {"clip_text": [5, 24], "clip_image": [1, 24]}
+"""What a CLIP of width 24 makes of a caption of 5 tokens, and of a picture: columns that only caching knows of."""
+
+
+def told(tokens: str, channels: str = "none") -> dict[str, Any]:
+    """A condition of these kinds, of which those of tokens have no options but their width."""
+    width = {"width": 24} if tokens == "label" else {}
+    return {
+        "tokens": {"kind": "none"} if tokens == "none" else {"kind": tokens, "drop": 0.1, **width},
+        "channels": {"kind": "none"} if channels == "none" else {"kind": channels, "drop": 0.0},
+    }
 
 
 def drawn(model: nn.Module) -> dict[str, Tensor]:
@@ -63,6 +75,8 @@ def write_model(tmp_path: Path, row: dict[str, Any]) -> Path:
         label_map_classes="ab",
     )
     info["channel_mean"] = [0.1, 0.0, -0.2]
+    if row["condition"]["tokens"]["kind"] in CLIP:
+        info["shapes"] |= CLIP
     config = Diffusion.model_validate(row)
     model = DiffusionModel(config, info)
     scale = LatentScale.from_statistics(config.scale, info).state_dict()
@@ -123,7 +137,15 @@ MODELS = {
         scale="channel",
     ),
     "tokens-updown": rows.diffusion(condition=LABEL, unet=UPDOWN | {"attention_factors": []}),
-    "classes-and-maps": rows.diffusion(condition=LABEL | CHANNELS, unet={"heads": 2, "num_res_blocks": 2}, scale="std"),
+    "classes-and-maps": rows.diffusion(
+        condition=told("label", "label_map"), unet={"heads": 2, "num_res_blocks": 2}, scale="std"
+    ),
+    "layout": rows.diffusion(condition=LAYOUT, unet={"head_channels": 32}),
+    "low-resolution": rows.diffusion("of-kl", "kl", told("none", "low_resolution"), scale="channel"),
+    "mask": rows.diffusion(condition=told("none", "mask"), unet=UPDOWN),
+    "grey": rows.diffusion(condition=told("none", "grey")),
+    "clip-text": rows.diffusion("of-kl", "kl", told("clip_text"), unet={"heads": 4}),
+    "clip-image-and-mask": rows.diffusion(condition=told("clip_image", "mask"), unet={"heads": 4}),
 }
 
 
@@ -153,11 +175,29 @@ def test_diffusion_models(tmp_path: Path, name: str) -> None:
 
     list(import_diffusers(out, None, None, tmp_path / "back", name="small"))
     back = tmp_path / "back" / "diffusion" / "small"
+    again, rows_of_data = load(back)[0], _rows_of_data(model)
+    ours, theirs = (m.condition(rows_of_data, nothing_dropped(2, torch.device("cpu"))) for m in (model, again))
+    assert all(_alike(getattr(ours, part), getattr(theirs, part)) for part in ("tokens", "channels"))
     _equal(folder / "ema.safetensors", back / "ema.safetensors")
     ours, theirs = read_json(folder / "config.json"), read_json(back / "config.json")
     assert ours["diffusion"] == theirs["diffusion"]
     assert ours["latents"] | {"autoencoder": ""} == theirs["latents"] | {"autoencoder": ""}
-    load(back)
+
+
+def _rows_of_data(model: DiffusionModel) -> dict[str, Tensor]:
+    """Two rows of each column that any condition reads."""
+    generator = torch.Generator().manual_seed(6)
+    small = {"low_resolution": (3, 8, 8), "label_map": (16, 16), "mask": (16, 16), "label": (), "tokens": (5,)}
+    whole = {
+        name: torch.randint(0, 2, (2, *shape), generator=generator)
+        for name, shape in (small | {"layout": (8,)}).items()
+    }
+    shapes = {"masked": model.shape, "grey": model.shape} | CLIP
+    return whole | {name: torch.randn(2, *shape, generator=generator) for name, shape in shapes.items()}
+
+
+def _alike(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
 
 
 @torch.no_grad()
