@@ -13,7 +13,7 @@ from ldm.config import Run, load, lookup, section
 from ldm.diffusion.config import Diffusion
 from ldm.evaluation.config import AutoencoderEvaluation, Reference, SampleEvaluation
 from ldm.files import write_bytes
-from ldm.sampling.config import Samples
+from ldm.sampling.config import Method, Samples
 from ldm.sources.config import Dataset
 from ldm.study.config import Study
 
@@ -23,6 +23,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "latents": Latents,
     "diffusion": Diffusion,
     "samples": Samples,
+    "methods": Method,
     "evaluation.references": Reference,
     "evaluation.autoencoders": AutoencoderEvaluation,
     "evaluation.samples": SampleEvaluation,

@@ -11,7 +11,7 @@ from dvc.repo import Repo
 from flows.override import TABLES
 from ldm.autoencoder.config import Identity
 from ldm.config import Run, Section, load, section
-from ldm.sampling.config import DDPM
+from ldm.sampling.config import DDPM, BicubicMethod
 from ldm.sources.config import Drawn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +37,11 @@ class Params:
         group, _, name = table.partition(".")
         names = self.values[group][name] if name else self.values[group]
         return {row: section(self.values, cls, f"{table}.{row}", file=self.path.name) for row in names}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """The rows that make samples: models', and other methods'."""
+        return self["samples"] | {name: row.root for name, row in self["methods"].items()}
 
     def size(self, latents: str) -> int:
         """Pixels a side of a latent."""
@@ -140,11 +145,23 @@ def test_a_sampler_takes_no_more_steps_than_the_schedule_has(params):
 
 
 def test_every_split_named_is_one_that_the_data_set_has(params):
-    for row in params["samples"].values():
+    for row in params.drawn.values():
         assert row.split in params.splits(params["latents"][row.latents].dataset)
     for table in ("evaluation.references", "evaluation.autoencoders"):
         for row in params[table].values():
             assert row.split in params.splits(row.dataset)
+
+
+def channels(params: Params, samples: str) -> str:
+    """What kind of picture a row of `samples` or `methods` was told of."""
+    if samples in params["samples"]:
+        return params["diffusion"][params["samples"][samples].model].condition.channels.kind
+    method = params["methods"][samples].root
+    return "low_resolution" if isinstance(method, BicubicMethod) else method.condition.channels
+
+
+def test_a_name_is_a_models_samples_or_another_methods(params):
+    assert not params["samples"].keys() & params["methods"].keys()
 
 
 def test_figures_compare_like_with_like(params):
@@ -153,19 +170,19 @@ def test_figures_compare_like_with_like(params):
         reference = references[row.reference]
         assert (row.dataset, row.split, row.features) == (reference.dataset, reference.split, reference.features)
     for row in params["evaluation.samples"].values():
-        reference, samples = references[row.reference], params["samples"][row.samples]
+        reference, samples = references[row.reference], params.drawn[row.samples]
         dataset = params["latents"][samples.latents].dataset
         assert (row.dataset, row.features) == (reference.dataset, reference.features) == (dataset, reference.features)
         assert samples.split == reference.split
         if "caption_colour" in row.figures:
             assert isinstance(params["datasets"][dataset].source, Drawn)
         if "paired" in row.figures:
-            assert params["diffusion"][samples.model].condition.channels.kind != "none"
+            assert channels(params, row.samples) != "none"
 
 
 def test_a_study_compares_samples_of_the_same_originals(params):
     for row in params["studies"].values():
-        first, second = params["samples"][row.first], params["samples"][row.second]
+        first, second = params.drawn[row.first], params.drawn[row.second]
         assert first.split == second.split
         for samples in (first, second):
             assert params["latents"][samples.latents].dataset == row.dataset

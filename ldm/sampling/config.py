@@ -1,8 +1,8 @@
-"""A row of `samples` in params.yaml."""
+"""A row of `samples` in params.yaml, and a row of `methods`."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, RootModel, model_validator
 
 from ldm.config import Section
 
@@ -44,6 +44,7 @@ class DPMSolver(Section):
     num_steps: int = Field(ge=1)
 
 
+Split = Literal["train", "validation", "test", "held_out"]
 Sampler = Annotated[DDPM | DDIM | PLMS | DPMSolver, Field(discriminator="kind")]
 
 
@@ -137,7 +138,7 @@ class Samples(Drawing):
     """A folder of data/weights for a guide that needs a network (perceptual, clip), or none."""
     snapshot: int | None = Field(default=None, ge=1)
     """The averaged weights kept at this step of training; null: those at its end."""
-    split: Literal["train", "validation", "test", "held_out"]
+    split: Split
     count: int = Field(ge=1)
     """Samples; they take the conditions of the split's pictures in a fixed shuffled order, again and again."""
     batch: int = Field(ge=1)
@@ -150,3 +151,41 @@ class Samples(Drawing):
         if not wanted and self.weights != "none":
             raise ValueError(f"weights {self.weights} are used by no guide: set weights to none")
         return self
+
+
+class Told(Section):
+    """What a method was told of each original, named as a model's condition is."""
+
+    tokens: Literal["none", "label", "text", "layout", "clip_text", "clip_image"]
+    channels: Literal["none", "low_resolution", "label_map", "mask", "grey"]
+
+
+class Collected(Section):
+    """What samples that no model of ours made have in common."""
+
+    latents: str
+    """Whose originals and conditions the pictures belong to."""
+    split: Split
+    count: int = Field(ge=1)
+    """Samples: of the split's first originals in its fixed shuffled order, the one that models are sampled in."""
+
+
+class FolderMethod(Collected):
+    """Pictures that another program made, one for each original, matched by name."""
+
+    kind: Literal["folder"]
+    folder: str
+    """Where they lie. A file is named as its original's id is, or the last part of it, with or without its ending."""
+    condition: Told
+
+
+class BicubicMethod(Collected):
+    """The low-resolution pictures of the latents, enlarged to the originals' size."""
+
+    kind: Literal["bicubic"]
+    folder: Literal["data/raw/none"]
+    """It reads no pictures of its own."""
+
+
+class Method(RootModel[Annotated[FolderMethod | BicubicMethod, Field(discriminator="kind")]]):
+    """A row of `methods`: what the row is stands in `root`."""

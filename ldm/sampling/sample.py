@@ -56,6 +56,7 @@ def sample(
     with whole(out / "sheet.png") as beside:
         sheet(work.first()).save(beside, format="png")
     of: dict[str, Any] = {
+        "method": "model",
         "model_identity": identity(model),
         "autoencoder_identity": identity(autoencoder),
         "condition": kinds,

@@ -3,23 +3,21 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage
-from ldm.data.batches import mixed
 from ldm.data.latents import Latents
-from ldm.data.pictures import encode
-from ldm.data.samples import Sample, mask_png
+from ldm.data.samples import Sample
 from ldm.diffusion.model import DiffusionModel
 from ldm.sampling.config import Samples
+from ldm.sampling.described import described, order
 from ldm.sampling.draw import draw
-from ldm.sampling.guides import Networks
+from ldm.sampling.guides import Networks, original
 from ldm.sampling.kept import keep, kept
 from ldm.sampling.sheet import MOST
 from ldm.sampling.shown import shown
@@ -72,20 +70,7 @@ class Work:
         """All of them, in order, a batch at a time."""
         for start in self.starts():
             pictures, wanted = self.batch(start)
-            rows = self.data.read(torch.tensor(wanted))
-            seen = self._shown(start)
-            for i, picture in enumerate(pictures):
-                low, label = rows.get("low_resolution"), int(rows["label"][i])
-                yield Sample(
-                    id=self.data.ids[wanted[i]],
-                    seed=start + i,
-                    image=encode(picture),
-                    label=None if label < 0 else label,
-                    caption=self.data.caption(wanted[i]),
-                    low_resolution=None if low is None else encode(low[i]),
-                    shown=None if seen is None else encode(seen[i]),
-                    mask=mask_png(rows["mask"][i]) if self.inpaints else None,
-                )
+            yield from described(self.data, wanted, pictures, self._shown(start), start, masks=self.inpaints)
 
     def first(self) -> list[tuple[Picture, Picture | None]]:
         """The first samples, and what the model was shown for each."""
@@ -100,7 +85,7 @@ class Work:
 
     def _shown(self, start: int) -> UInt8[Tensor, "b 3 h w"] | None:
         rows = self._rows(self._wanted(start))
-        return shown(self.kinds, self.inpaints, rows, self.first_stage, self.data.info)
+        return shown(self.kinds, self.inpaints, rows, partial(original, self.first_stage, rows), self.data.info)
 
     def _rows(self, wanted: Int[Tensor, " b"]) -> dict[str, Tensor]:
         device = self.model.scale.shift.device
@@ -111,7 +96,6 @@ class Work:
 
     @cached_property
     def _order(self) -> Int[Tensor, " samples"]:
-        """The row of each sample, the last batch filled up: every picture as it was first drawn, whatever the seed."""
-        first_draws = (self.data.draws == 0).nonzero().flatten()
+        """The row of each sample, the last batch filled up."""
         batches = -(-self.config.count // self.config.batch)
-        return first_draws[mixed(batches * self.config.batch, len(first_draws))]
+        return order(self.data, batches * self.config.batch)

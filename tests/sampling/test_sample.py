@@ -136,8 +136,9 @@ def test_sampling_json_names_every_option_that_had_an_effect(folders, tmp_path):
     assert about.pop("model_identity")
     assert about.pop("autoencoder_identity")
     assert about == {
-        "condition": {"tokens": "text", "channels": "none"}, "count": 5, "guidance": 1.0, "model": "m", "seed": 3,
-        "sampler": {"kind": "ddpm", "num_steps": 10}, "size": [32, 32], "split": "test", "start": {"strength": 0.1},
+        "condition": {"tokens": "text", "channels": "none"}, "count": 5, "guidance": 1.0, "method": "model",
+        "model": "m", "sampler": {"kind": "ddpm", "num_steps": 10}, "seed": 3, "size": [32, 32], "split": "test",
+        "start": {"strength": 0.1},
     }  # fmt: skip
 
 
