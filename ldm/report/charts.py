@@ -86,7 +86,7 @@ def draw_chart(chart: Chart, theme: Theme) -> bytes:
             axes.xaxis.set_major_formatter(plain)
             axes.xaxis.set_minor_formatter(plain if max(p.x for p in every) < 10 * min(p.x for p in every) else "")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if spans_decades([p.y for p in every]):
             axes.set_yscale("log")
         legend = axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -115,7 +115,7 @@ def draw_grid(grid: Grid, theme: Theme) -> bytes:
             axes.text(*place, grid.pattern.format(value), ha="center", va="center", color=theme.text)
 
     height = 1.1 + 0.42 * len(grid.rows)
-    return drawing(draw, theme, size=(6.0, height), place=(0.11, 0.5 / height, 0.86, 1 - 0.9 / height))
+    return drawing(draw, theme, size=(7.2, height), place=(0.09, 0.5 / height, 0.62, 1 - 0.9 / height))
 
 
 def _square(place: tuple[int, int], theme: Theme, alpha: float) -> Any:

@@ -116,7 +116,7 @@ def cell(column: Column, key: str) -> Cell | None:
     if f"{key}_floor" in figures:
         beside.append(f"floor {name.write(figures[f'{key}_floor'])}")
     if f"{key}_train" in figures:
-        beside.append(f"real, unseen {name.write(figures[f'{key}_train'])}")
+        beside.append(f"train–held-out {name.write(figures[f'{key}_train'])}")
     if key in column.beside:
         beside.append(column.beside[key])
     return Cell(value=name.write(figures[key]), interval=_interval(name, column, key), beside=", ".join(beside))
@@ -176,9 +176,7 @@ def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
             unlike = (
                 "pictures held out of training and this reference" if seen else "training pictures and this reference"
             )
-            real = (
-                f"“real, unseen” is the same figure between {unlike}, as many of each: a model cannot be asked for more"
-            )
+            real = f"“train–held-out” is the same figure between {unlike}, as many of each"
             names.setdefault(real, []).append(one.name)
         if note := one.about.get("note"):
             names.setdefault(plain(note), []).append(one.name)

@@ -86,6 +86,7 @@ def _by_reference(condition: str, results: Results) -> dict[str, list[Metrics]]:
 
 
 def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Table:
+    members = sorted(members, key=lambda one: not is_bicubic(one))
     columns = [column(one) for one in members]
     made_by: list[Samples | None] = [results.samples[one.section.text("samples")] for one in members]
     bicubic = split_bicubic(members[0].figures)[1]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_nothing_is_fetched_from_anywhere(page: str):
     assert not parsed.all("script", "link", "iframe", "object", "embed", "base")
     sources = [tag[key] or "" for tag in parsed.all("img", "source") for key in ("src", "srcset") if key in tag]
     assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(re.match("data:image/(png|jpeg);base64,", source) for source in sources)
     assert not re.search(r"https?://|@import|url\(", page)
 
 
@@ -97,8 +98,17 @@ def test_every_picture_says_what_it_shows_and_every_link_leads_somewhere(page: s
     inside = [link["href"] or "" for link in parsed.all("a") if (link["href"] or "").startswith("#")]
     assert inside
     assert {href.removeprefix("#") for href in inside} <= ids
-    outside = [link["href"] for link in parsed.all("a") if link["href"] not in inside]
-    assert outside == ["../studies/super-resolution/public/index.html"]
+    outside = {link["href"] for link in parsed.all("a") if link["href"] not in inside}
+    beside = {path for path in outside if str(path).startswith(("pictures/", "plots/"))}
+    assert outside - beside == {"../studies/super-resolution/public/index.html", "run.html"}
+
+
+def test_pictures_beside_the_page_are_those_it_links_to(rich_report: Path):
+    page = (rich_report / "index.html").read_text(encoding="utf-8")
+    links = {unquote(link["href"] or "") for link in Page(page).all("a")}
+    files = {f"pictures/{path.name}" for path in (rich_report / "pictures").iterdir()}
+    assert files == {link for link in links if link.startswith("pictures/")}
+    assert all((rich_report / link).is_file() for link in links if link.startswith("plots/"))
 
 
 def test_headings_descend_one_level_at_a_time(page: str):
@@ -110,8 +120,9 @@ def test_headings_descend_one_level_at_a_time(page: str):
 def test_figures_stand_with_bicubic_floor_and_how_they_were_measured(page: str):
     heads = re.findall(r'<th scope="col">([^<]*)</th>', page)
     assert heads.count("bicubic") == 3  # reconstruction; super-resolution's figures once for both models, and its strip
-    assert re.search(r"<td>3\.2 <small>floor 0\.35</small></td>", page)
-    assert re.search(r"<td>81\.2 % <small>originals 99\.2 %</small></td>", page)
+    beside = r"<small>\[2\.9, 3\.6\]</small> <small>floor 0\.35, train–held-out 0\.51</small>"
+    assert re.search(rf"<td>3\.2 {beside}</td>", page)
+    assert re.search(r"<td>81\.2 % <small>\[76\.0 %, 85\.5 %\]</small> <small>originals 99\.2 %</small></td>", page)
     assert re.search(r"Kurtosis \(3: Gaussian\)</th>\s*(<td>2\.900</td>\s*){3}", page)
     assert "Fréchet distance, random conv features" in page
     assert "LPIPS, random trunk" in page
@@ -126,7 +137,9 @@ def test_params_stand_in_full_and_identities_with_them(page: str, whole_run: Pat
 
 
 def test_trials_of_the_study_are_counted_from_its_key(page: str):
-    assert "8 forced choices (sr-f4 | original 2, sr-f1 | original 2, sr-f4 | sr-f1 2, attention checks 2)" in page
+    assert (
+        "8 forced choices a rater (sr-f4 | original 2, sr-f1 | original 2, sr-f4 | sr-f1 2, attention checks 2)" in page
+    )
 
 
 def test_leftovers_of_other_names_are_not_shown(own_run: Path, tmp_path: Path, built: Built):

@@ -1,0 +1,149 @@
+"""What the page sets side by side: models beside other methods, in pictures, in the paper's tables and in charts."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ldm.files import read_json, write_json
+from ldm.report import tradeoffs
+from ldm.report.album import PREVIEW
+from ldm.report.charts import draw_chart, draw_grid
+from ldm.report.collect import collect
+from ldm.report.costs import costs
+from ldm.report.first_stages import table_8
+from ldm.report.paper import paper_tables
+from ldm.report.plots import DARK, LIGHT
+from ldm.report.tables import Table
+
+Built = Callable[[Path, Path], str]
+
+
+def texts(table: Table) -> dict[str, dict[str, str]]:
+    """Values by row and column, each with its interval."""
+    return {
+        row.words: {
+            head: f"{cell.value} {cell.interval}".strip()
+            for head, cell in zip(table.columns, row.cells, strict=True)
+            if cell
+        }
+        for row in table.rows
+    }
+
+
+@pytest.fixture(scope="module")
+def tables(rich_run: Path) -> dict[int, dict[str, dict[str, str]]]:
+    return {one.number: texts(one.table) for one in paper_tables(collect(rich_run))}
+
+
+@pytest.fixture
+def page(rich_report: Path) -> str:
+    return (rich_report / "index.html").read_text(encoding="utf-8")
+
+
+def heads_of_strips(page: str) -> list[list[str]]:
+    strips = re.findall(r'<table class="strip".*?</thead>', page, flags=re.DOTALL)
+    return [re.findall(r'<th scope="col">([^<]*)</th>', strip) for strip in strips]
+
+
+def test_each_condition_that_can_be_looked_at_has_a_strip_with_all_methods(page: str):
+    assert heads_of_strips(page) == [
+        ["low resolution", "bicubic", "super", "super-l2", "super-guided", "original"],
+        ["with its hole", "inpaint", "lama", "original"],
+        ["grey", "grey", "original"],
+        ["label map", "map", "original"],
+        ["layout", "boxes", "original"],
+    ]
+
+
+def test_prompts_stand_over_their_samples(page: str):
+    section = page[page.index('id="task-text"') :]
+    assert section.index("<figcaption>a ") < section.index("<img")
+
+
+def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_report: Path):
+    assert f'width="{PREVIEW}"' in page
+    assert re.search(r'<a href="pictures/strip-mask-00-01\.png"><img src="data:image/jpeg', page)
+    assert (rich_report / "pictures/strip-mask-00-01.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str, str]]]):
+    assert list(tables) == [1, 2, 3, 5, 6, 7, 9]
+    assert list(tables[5]) == ["bicubic", "super", "super-l2", "super-guided"]
+    assert tables[5]["super-guided"]["made by"] == "DDIM, 20 steps, guided by low resolution"
+    assert tables[5]["bicubic"]["made by"] == "bicubic enlargement"
+    assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"
+    assert tables[6]["inpaint"]["training, images/s"] == "310"
+    assert "parameters" not in tables[6]["lama"]
+    assert tables[7]["lama"]["40 to 50 % hidden: LPIPS ↓"] == "0.246"
+    assert tables[7]["lama"]["all: LPIPS ↓"] == "0.137"
+
+
+def test_bicubic_measured_with_the_models_is_a_row_where_no_method_is(whole_run: Path):
+    (table,) = [texts(one.table) for one in paper_tables(collect(whole_run)) if one.number == 5]
+    assert list(table) == ["bicubic", "sr-f4", "sr-f1"]
+
+
+def test_first_stages_stand_by_factor_codebook_channels_and_size(rich_run: Path):
+    made = table_8(collect(rich_run))
+    assert made is not None
+    rows = {row.words: [f"{c.value} {c.beside}".strip() for c in row.cells[:4] if c] for row in made.table.rows}
+    assert rows == {
+        "kl-f4": ["4", "KL", "3", "32 px 1×"],
+        "kl-f4-10x": ["4", "KL", "3", "320 px 10×"],
+        "vq-f4": ["4", "8,192", "3", "32 px 1×"],
+        "pixels": ["1", "pixels", "3", "32 px 1×"],
+    }
+
+
+def test_charts_draw_a_line_a_model_over_steps_and_throughput(rich_run: Path):
+    training, speed = tradeoffs.charts(collect(rich_run))
+    assert {line.name: [point.x for point in line.points] for line in training.lines} == {"class": [100, 200, 400]}
+    assert speed.x == "images a second"
+    assert {line.name: [point.x for point in line.points] for line in speed.lines} == {
+        "class": [12, 30, 60],
+        "class, guidance 2": [12, 30, 60],
+    }
+    (grid,) = tradeoffs.grids(collect(rich_run))
+    assert (grid.rows, grid.columns) == ((1.0, 2.0), (10, 20, 50))
+    assert len(grid.values) == 6
+
+
+def test_throughput_that_nobody_timed_is_counted_in_evaluations(rich_run: Path, tmp_path: Path):
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    shutil.rmtree(root / "benchmarks")
+    speed = tradeoffs.charts(collect(root))[1]
+    assert speed.x == "evaluations an image"
+    assert [point.x for point in speed.lines[1].points] == [20, 40, 100]  # two passes with guidance
+    assert costs(collect(root)) is None
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_charts_are_the_same_bytes_each_time(rich_run: Path, theme: object):
+    results = collect(rich_run)
+    for draw, drawn in ((draw_chart, tradeoffs.charts(results)[1]), (draw_grid, tradeoffs.grids(results)[0])):
+        assert draw(drawn, theme) == draw(drawn, theme)
+
+
+def test_costs_hold_only_what_params_name(rich_run: Path):
+    table = costs(collect(rich_run))
+    assert table is not None
+    rows = texts(table)
+    assert "gone" not in rows
+    assert rows["class-s100"]["training, hours"] == "0.21"
+    assert rows["super-l2"]["sampling, images/s"] == "600"
+
+
+def test_memorised_samples_are_said_to_be(page: str):
+    assert "3 of 12 samples are training pictures, or nearly." in page
+    assert page.count("<strong>memorised</strong>") == 3
+
+
+def test_an_interval_of_one_end_is_one_line_that_names_it(rich_run: Path, tmp_path: Path, built: Built):
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    values = read_json(root / "metrics/free.json")
+    write_json(root / "metrics/free.json", values | {"intervals": {"fd_squeezenet": [1.0]}})
+    with pytest.raises(ValueError, match=r"metrics/free\.json: intervals\.fd_squeezenet"):
+        built(root, tmp_path / "report")
