@@ -13,6 +13,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 
+from flows.references import check
 from ldm.config import load
 
 STOPPED = re.compile(r"exited with (130|-2|-15)$")
@@ -26,7 +27,8 @@ class StageError(Exception):
 class Graph:
     """The stages that `targets` need, or all: their addresses in `names`, in the order of `dvc repro`.
 
-    A target is an address (`sample@text-f4`) or the name of a stage in dvc.yaml (`sample`: every one of them).
+    A target is an address (`sample@text-f4`) or the name of a stage in dvc.yaml (`sample`: every one of them). Raises
+    ValueError of one line for a target that is none, and for a row of theirs that names what is not there.
     """
 
     def __init__(self, targets: Sequence[str] = ()) -> None:
@@ -42,6 +44,8 @@ class Graph:
         wanted = self._named(targets)
         self._graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
         self.names = [name for name in self._stages if name in self._graph]
+        addresses = (name.partition("@") for name in self.names)
+        check((stage, row) for stage, at, row in addresses if at)
 
     def needed(self, name: str) -> list[str]:
         """The stages whose outputs `name` reads."""

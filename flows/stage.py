@@ -14,6 +14,7 @@ from types import FrameType
 
 from flows.console import told
 from flows.record import record
+from flows.references import check
 from ldm.config import load, lookup
 from ldm.files import no_space
 from ldm.progress import Progress
@@ -49,6 +50,7 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
             yield last
 
     try:
+        check([(stage_name, name)])
         with alone(stage_name, name):
             if plain:
                 for _ in records():
