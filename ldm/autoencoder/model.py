@@ -6,7 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ldm.autoencoder.config import KL, VQ, Architecture, Autoencoder, Identity, QuantisedArchitecture
@@ -14,6 +13,7 @@ from ldm.autoencoder.quantiser import Codebook, Quantised
 from ldm.config import check
 from ldm.files import identity, read_json
 from ldm.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, group_norm
+from ldm.nn.weights import load_into
 
 EPS = 1e-6  # first stages normalise with a smaller epsilon than UNets
 
@@ -198,12 +198,15 @@ def build(config: KL | VQ) -> KLAutoencoder | VQAutoencoder:
 
 
 def load(folder: Path) -> KLAutoencoder | VQAutoencoder | IdentityAutoencoder:
-    """The autoencoder that `train_autoencoder` wrote to `folder`, on the CPU, frozen."""
+    """The autoencoder that `train_autoencoder` wrote to `folder`, on the CPU, frozen.
+
+    Raises ValueError of one line where the weights are damaged, or not those of the model that config.json describes.
+    """
     config = _section(folder)
     if isinstance(config, Identity):
         return IdentityAutoencoder()
     model = build(config)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    load_into(model, folder / "model.safetensors")
     return model.eval().requires_grad_(False)
 
 
@@ -221,7 +224,7 @@ def start_from(model: KLAutoencoder | VQAutoencoder, config: KL | VQ, initial: P
             f"init_from: {initial} was trained with another {', '.join(differing)};"
             " name one of the same architecture, or none"
         )
-    model.load_state_dict(load_file(initial / "model.safetensors"))
+    load_into(model, initial / "model.safetensors")
 
 
 def _section(folder: Path) -> KL | VQ | Identity:

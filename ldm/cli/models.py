@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ldm.autoencoder.model import FirstStage
 from ldm.autoencoder.model import load as load_autoencoder
@@ -49,11 +48,9 @@ def open_model(model: str, autoencoder: str | None, snapshot: int | None, device
     """Raises ValueError of one line where either is not there, or they do not belong together."""
     on = chosen_device(device)
     folder = find(model, MODELS / "diffusion")
-    with readable(folder):
-        diffusion, about = load(folder, snapshot)
+    diffusion, about = load(folder, snapshot)
     coder = first_stage_of(folder, about, autoencoder)
-    with readable(coder):
-        first_stage = load_autoencoder(coder)
+    first_stage = load_autoencoder(coder)
     condition = about["diffusion"]["condition"]
     return Opened(
         folder=folder,
@@ -78,19 +75,6 @@ def chosen_device(device: str) -> torch.device:
             instructions="native",
         )
     )
-
-
-@contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Damaged weights, and those of another architecture, told in one line."""
-    try:
-        yield
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(
-            f"{folder}: its weights cannot be read ({reason}); "
-            "fetch them again (dvc pull), or train it again (dvc repro)"
-        ) from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from ldm.autoencoder.tiled import decode_tiled
 from ldm.cli import options
 from ldm.cli.bar import bar
 from ldm.cli.inputs import padded, pictures_in, read_picture
-from ldm.cli.models import MODELS, chosen_device, enough_memory, find, readable
+from ldm.cli.models import MODELS, chosen_device, enough_memory, find
 from ldm.cli.outputs import distinct, refuse_existing
 from ldm.cli.rows import TILE, raw_latent
 from ldm.data.pictures import encode, psnr, to_float, to_uint8
@@ -22,8 +22,7 @@ def reconstructed(autoencoder: str, pictures: Sequence[Path], where: options.Whe
     """Where each reconstruction is, and its PSNR in dB."""
     device = chosen_device(where.device)
     folder = find(autoencoder, MODELS / "autoencoders")
-    with readable(folder):
-        first_stage = load(folder).to(device)
+    first_stage = load(folder).to(device)
     paths = pictures_in(pictures)
     originals = [read_picture(path) for path in paths]
     targets = [where.out / f"{name}.png" for name in distinct([path.stem for path in paths])]

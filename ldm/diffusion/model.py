@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ldm import conditioning
@@ -15,6 +14,7 @@ from ldm.diffusion.config import Diffusion, Objective
 from ldm.diffusion.schedule import Schedule
 from ldm.files import identity, read_json
 from ldm.nn.condition import Condition
+from ldm.nn.weights import load_into
 from ldm.unet.model import UNet
 
 ENCODED = ("masked", "grey")
@@ -137,23 +137,8 @@ def load(folder: Path, snapshot: int | None = None) -> tuple[DiffusionModel, dic
         kept = ", ".join(str(step) for step in config.train.snapshots) or "none"
         raise ValueError(f"{folder}: no snapshot of step {snapshot} (there is: {kept}); see train.snapshots")
     model = DiffusionModel(config, about["latents"])
-    state = load_file(folder / weights_name(snapshot))
-    if misfit := _misfit(model.state_dict(), state):
-        raise ValueError(
-            f"{folder}: {weights_name(snapshot)} does not fit config.json: {misfit}; bring both from one training,"
-            " or train it again (dvc repro)"
-        )
-    model.load_state_dict(state)
+    load_into(model, folder / weights_name(snapshot))
     return model.eval().requires_grad_(False), about
-
-
-def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    """The first tensor that is not as wanted, and how; None where all are."""
-    for name in (*wanted, *(name for name in given if name not in wanted)):
-        here, there = (list(state[name].shape) if name in state else "absent" for state in (given, wanted))
-        if here != there:
-            return f"{name} is {here}, not {there}"
-    return None
 
 
 def weights_name(snapshot: int | None = None) -> str:

@@ -31,10 +31,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: not found; name the file of weights itself (a folder's or an archive's model.ckpt)")
-    if path.suffix == ".safetensors":
-        return load_file(path)
     zipped = zipfile.is_zipfile(path)
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
         with torch.serialization.safe_globals([(Unread, name) for name in unsafe]):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.autoencoder.config import KL, VQ, Autoencoder, Identity
@@ -18,6 +17,7 @@ from ldm.interop import diffusers_config, diffusers_names
 from ldm.interop.folders import part, save
 from ldm.interop.links import write
 from ldm.nn.transformer import Transformer
+from ldm.nn.weights import read_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OURS = "ldm.json"
@@ -54,7 +54,7 @@ def _first_stage(folder: Path, out: Path, scale: LatentScale | None) -> list[str
     words = diffusers_config.first_stage(config, stage)
     if scale is not None:
         words = diffusers_config.scaled(words, scale)
-    ours = load_file(folder / "model.safetensors")
+    ours = read_tensors(folder / "model.safetensors")
     _model(out, words, write(diffusers_names.first_stage(stage, config.model), ours))
     write_json(out / OURS, config.model_dump())
     return [f"{out}: {words['_class_name']}"]
@@ -74,7 +74,7 @@ def _diffusion(folder: Path, about: dict[str, Any], out: Path, autoencoder: Path
         raise ValueError(f"trained on latents of another autoencoder than {autoencoder}")
     with torch.device("meta"):
         model = DiffusionModel(config, info)
-    state = load_file(folder / ("ema.safetensors" if averaged else "model.safetensors"))
+    state = read_tensors(folder / ("ema.safetensors" if averaged else "model.safetensors"))
     scale = LatentScale(*(state[f"scale.{name}"].flatten() for name in ("shift", "factor")))
     words = diffusers_config.unet_of(model, config)
     said = _first_stage(autoencoder, out / "vqvae", scale) if autoencoder is not None else []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertTokenizer
 
@@ -15,6 +15,7 @@ from ldm.data.tokens import save_tokenizer
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.model import LatentScale
 from ldm.files import MANIFEST, fresh_folder, identity, whole, write_json, write_manifest
+from ldm.nn.weights import read_tensors
 
 
 def write_autoencoder(folder: Path, config: KL | VQ, state: Mapping[str, Tensor], source: Mapping[str, Any]) -> str:
@@ -105,5 +106,5 @@ def save(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _holds(folder: Path, state: Mapping[str, Tensor]) -> bool:
-    found = load_file(folder / "model.safetensors")
+    found = read_tensors(folder / "model.safetensors")
     return set(found) == set(state) and all(torch.equal(found[name], state[name]) for name in state)

@@ -1,4 +1,7 @@
-"""A folder of data/weights: a file of foreign weights, and weights.json {kind, file, sha256, source} to check it by."""
+"""Files of weights: our own, and foreign ones in folders of data/weights.
+
+Such a folder holds a file and weights.json {kind, file, sha256, source} to check it by.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +10,9 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from ldm.config import Section, check
 from ldm.files import read_json, sha256
@@ -65,6 +70,34 @@ class Weights:
         """The one line for a file that holds the weights of another network."""
         reason = " ".join(str(error).split())[:160]
         return ValueError(f"{self.path}: does not fit kind {self.kind} ({reason}); mend kind in weights.json")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, on the CPU. Raises ValueError of one line where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"{path}: its weights cannot be read ({reason}); fetch them again (dvc pull), or delete {path.parent} and "
+            "make it again (dvc repro)"
+        ) from None
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Give `model`, which the config.json beside `path` describes, the tensors of `path`.
+
+    Raises ValueError of one line where the file is damaged, or holds other tensors than the model has.
+    """
+    given, wanted = read_tensors(path), model.state_dict()
+    for name in (*wanted, *(name for name in given if name not in wanted)):
+        here, there = (list(state[name].shape) if name in state else "absent" for state in (given, wanted))
+        if here != there:
+            raise ValueError(
+                f"{path.parent}: {path.name} does not fit config.json: {name} is {here}, not {there}; "
+                "bring both from one training, or train it again (dvc repro)"
+            )
+    model.load_state_dict(given)
 
 
 def weights(folder: Path) -> Weights | None:

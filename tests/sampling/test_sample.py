@@ -236,3 +236,15 @@ def test_training_pictures_as_they_were_mirrored_are_said_to_be(folders, tmp_pat
 def test_known_pictures_and_a_smaller_sample_exclude_each_other():
     with pytest.raises(ValueError, match="keep_known has no picture of the smaller sample"):
         section(keep_known=True, size=[64, 64], guide={"kind": "small", "scale": 1.0})
+
+
+@pytest.mark.parametrize("weights", ["text/ema.safetensors", "autoencoder/model.safetensors"])
+def test_damaged_weights_are_one_line_with_the_file(folders, tmp_path, weights):
+    copied = tmp_path / "copied"
+    shutil.copytree(folders, copied)
+    path = copied / weights
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        ended(copied, tmp_path)
+    assert str(caught.value).startswith(f"{path}: its weights cannot be read")
+    assert "\n" not in str(caught.value)
