@@ -1,23 +1,47 @@
-"""PSNR and SSIM against scikit-image and torchmetrics, on real photographs; equal pictures; blur."""
+"""PSNR, SSIM and LPIPS against scikit-image, torchmetrics and lpips, on photographs and drawn scenes; equal; blur."""
+
+import warnings
 
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ldm.data.pictures import low_resolution, psnr, resize
+from ldm.data.pictures import from_image, low_resolution, psnr, read, resize, square
+from ldm.data.shards import Images
 from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
+from ldm.nn.vision import random_trunk_lpips
 
 
-@pytest.fixture(scope="module")
-def pair(photographs):
-    """Real photographs and blurred copies."""
-    sharp = photographs(16)
+@pytest.fixture(scope="module", params=["photographs", "large photographs", "drawn"])
+def pair(request):
+    """Pictures and blurred copies of them."""
+    match request.param:
+        case "photographs":
+            sharp = request.getfixturevalue("photographs")(16)
+        case "large photographs":
+            sharp = _large(request.getfixturevalue("shared_data"))
+        case _:
+            images = Images(request.getfixturevalue("scenes"), "test")
+            sharp = images.batch(torch.arange(16))
     return sharp, torch.stack([enlarge(low_resolution(p, 4), like=p) for p in sharp])
+
+
+def _large(shared_data):
+    files = sorted((shared_data / "sr" / "bsds500_train").glob("*.jpg"))[:4]
+    return torch.stack([from_image(square(read(file.read_bytes()), 128)) for file in files])
 
 
 def test_psnr_agrees_with_scikit_image(pair):
     expected = [peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=255) for a, b in zip(*pair, strict=True)]
     torch.testing.assert_close(psnr(*pair), torch.tensor(expected).double(), rtol=1e-6, atol=0)
+
+
+def test_psnr_agrees_with_torchmetrics(pair):
+    from torchmetrics.functional.image import peak_signal_noise_ratio as torchmetrics_psnr
+
+    a, b = (pictures.double() for pictures in pair)
+    expected = torchmetrics_psnr(a, b, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    torch.testing.assert_close(psnr(*pair), expected, rtol=1e-6, atol=0)
 
 
 def test_ssim_agrees_with_scikit_image(pair):
@@ -41,6 +65,21 @@ def test_ssim_agrees_with_torchmetrics(pair):
     _, everywhere = structural_similarity_index_measure(a, b, **options)
     inside = everywhere[:, :, 5:-5, 5:-5].mean((1, 2, 3))  # its own mean also counts windows on mirrored borders
     torch.testing.assert_close(ssim(*pair), inside, rtol=0, atol=1e-3)
+
+
+def test_lpips_agrees_with_the_lpips_package(pair, none):
+    """On the package's own untrained trunk and published heads: what differs with weights is the numbers in them."""
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        package = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
+    ours = random_trunk_lpips()
+    package.net.load_state_dict(ours.net.net.state_dict())
+    a, b = (pictures.float() / 127.5 - 1 for pictures in pair)
+    with torch.no_grad():
+        expected = package(a, b).flatten()
+    torch.testing.assert_close(PerceptualDistance(none, torch.device("cpu"))(*pair), expected, rtol=1e-3, atol=0)
 
 
 def test_equal_pictures():
