@@ -64,23 +64,26 @@ def write_run_page(path: Path) -> None:
         "<h1>How this report was made</h1>"
         "<p>This page is about the last runs on this machine. It is no part of what DVC tracks; "
         '<a href="index.html">the report</a> is.</p>'
-        f"{_table(['', ''], [[name, str(value)] for name, value in facts.items()])}"
+        f"{_table('Revision and environment', ['', ''], [[name, str(value)] for name, value in facts.items()])}"
         f"<h2>Stages: {duration(total)} together</h2>"
-        f"{_table(['stage', 'name', 'time', 'rate', 'peak memory', 'ended'], rows)}"
+        f"{_table('Stages', ['stage', 'name', 'time', 'rate', 'peak memory', 'ended'], rows)}"
     )
     style = (
+        ":root{color-scheme:light dark}"
         "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;font-variant-numeric:tabular-nums}"
+        "div{overflow-x:auto}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;font-variant-numeric:tabular-nums}"
     )
-    head = f'<meta charset="utf-8"><title>This run</title><style>{style}</style>'
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{viewport}<title>This run</title><style>{style}</style>'
     write_bytes(path, f'<!doctype html><html lang="en">{head}{body}</html>\n'.encode())
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def _table(label: str, head: list[str], rows: list[list[str]]) -> str:
     def line(tag: str, cells: list[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return f"<table>{line('th', head) if any(head) else ''}{''.join(line('td', row) for row in rows)}</table>"
+    content = f"{line('th', head) if any(head) else ''}{''.join(line('td', row) for row in rows)}"
+    return f'<div role="region" tabindex="0" aria-label="{label}"><table>{content}</table></div>'
 
 
 def _rate(log: dict[str, Any]) -> str:

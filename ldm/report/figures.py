@@ -44,7 +44,7 @@ def table(metrics: Sequence[Metrics]) -> Table:
     return Table(
         columns=tuple(column.name for column in columns),
         rows=tuple(
-            Row(words=name.words, better=name.better, cells=tuple(cell(one, key) for one in columns))
+            Row(words=name.words, beside=name.better, cells=tuple(cell(one, key) for one in columns))
             for key, name in names.items()
         ),
         measured=_measured(columns),

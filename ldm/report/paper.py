@@ -4,7 +4,7 @@ Only the layout is the paper's: no figure is. What was measured against other pi
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
@@ -98,14 +98,14 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
         hidden = [_hidden(one) for one in members]
         shown = [key for key in keys if any(key in one.figures for one in hidden)]
         for one, row in zip(hidden, cells, strict=True):
-            row.extend(cell(one, key) for key in shown)
+            row.extend(_figures(one, shown))
         heads.extend(f"{100 * HIDDEN[0]:.0f} to {100 * HIDDEN[1]:.0f} % hidden: {head_of(key)}" for key in shown)
         heads.extend(f"all: {head_of(key)}" for key in keys)
     else:
         heads.extend(head_of(key) for key in keys)
     rows = tuple(
-        Row(words=one.name, cells=(*row, *(cell(one, key) for key in keys)))
-        for one, row in zip(columns, cells, strict=True)
+        Row(words=one.name, beside=how_sampled(samples.about) if samples else "", cells=(*row, *_figures(one, keys)))
+        for one, samples, row in zip(columns, made_by, cells, strict=True)
     )
     return Table(columns=tuple(heads), rows=rows, notes=(caption(layout.number, members),))
 
@@ -119,6 +119,10 @@ def _extras(
     }
     columns = {words: cells for words, cells in columns.items() if any(cells)}
     return list(columns), [[cells[row] for cells in columns.values()] for row in range(len(made_by))]
+
+
+def _figures(one: Column, keys: Sequence[str]) -> Iterator[Cell | None]:
+    return (cell(one, key) for key in keys)
 
 
 def _hidden(one: Metrics) -> Column:
@@ -138,10 +142,6 @@ def _features(about: Record) -> str:
     return f"features {about.text('features').replace('_', ' ')} ({weights})"
 
 
-def _how(_: Results, samples: Samples) -> Cell:
-    return Cell(value=how_sampled(samples.about))
-
-
 def _parameters(results: Results, samples: Samples) -> Cell | None:
     model = results.diffusion.get(str(samples.section.get("model")))
     return Cell(value=f"{model.parameters / 1e6:.4g} M") if model else None
@@ -157,7 +157,7 @@ def _sampling_rate(results: Results, samples: Samples) -> Cell | None:
     return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
 
 
-_MADE: dict[str, Extra] = {"made by": _how, "parameters": _parameters}
+_PARAMETERS: dict[str, Extra] = {"parameters": _parameters}
 _RATES: dict[str, Extra] = {"training, images/s": _training_rate, "sampling, images/s": _sampling_rate}
 _DISTANCES = ("fid", "fd")
 LAYOUTS = (
@@ -166,42 +166,42 @@ LAYOUTS = (
         title="unconditional",
         condition="none",
         families=(*_DISTANCES, "precision", "recall"),
-        extras=_MADE,
+        extras=_PARAMETERS,
     ),
     Layout(
         number=2,
         title="text to image",
         condition="text",
         families=(*_DISTANCES, "is", "clip", "caption"),
-        extras=_MADE,
+        extras=_PARAMETERS,
     ),
     Layout(
         number=3,
         title="class to image",
         condition="label",
         families=(*_DISTANCES, "is", "precision", "recall"),
-        extras=_MADE,
+        extras=_PARAMETERS,
     ),
     Layout(
         number=5,
         title="super-resolution",
         condition="low_resolution",
         families=(*_DISTANCES, "is", "psnr", "ssim"),
-        extras=_MADE | _RATES,
+        extras=_PARAMETERS | _RATES,
     ),
     Layout(
         number=6,
         title="inpainting efficiency",
         condition="mask",
         families=_DISTANCES,
-        extras=_MADE | _RATES,
+        extras=_PARAMETERS | _RATES,
     ),
     Layout(
         number=7,
         title="inpainting",
         condition="mask",
         families=(*_DISTANCES, "lpips"),
-        extras={"made by": _how},
+        extras={},
         binned=True,
     ),
     Layout(
@@ -209,6 +209,6 @@ LAYOUTS = (
         title="layout to image",
         condition="layout",
         families=_DISTANCES,
-        extras=_MADE,
+        extras=_PARAMETERS,
     ),
 )

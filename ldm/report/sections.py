@@ -14,9 +14,7 @@ from ldm.report.tables import Cell, Row, Table
 
 SPLITS = ("train", "validation", "test", "held_out")
 ATTENTION = "attention checks"
-PLAN = (
-    "In the layout of the paper's table 4: what each rater is asked; `ldm study score` fills it with what they answer"
-)
+PLAN = "In the layout of the paper's table 4: what each rater is asked; their answers fill it (ldm study score)"
 
 
 @dataclass(frozen=True, kw_only=True)

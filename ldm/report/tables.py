@@ -15,7 +15,8 @@ class Cell:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     words: str
-    better: str = ""
+    beside: str = ""
+    """Which way is better, or how it was made."""
     cells: tuple[Cell | None, ...]
 
 

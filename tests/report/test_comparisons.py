@@ -22,9 +22,10 @@ Built = Callable[[Path, Path], str]
 
 
 def texts(table: Table) -> dict[str, dict[str, str]]:
-    """Values by row and column, each with its interval."""
+    """Values by row and column, each with its interval; what stands beside the row's name under `beside`."""
     return {
-        row.words: {
+        row.words: {"beside": row.beside}
+        | {
             head: f"{cell.value} {cell.interval}".strip()
             for head, cell in zip(table.columns, row.cells, strict=True)
             if cell
@@ -72,8 +73,8 @@ def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_
 def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str, str]]]):
     assert list(tables) == [1, 2, 3, 5, 6, 7, 9]
     assert list(tables[5]) == ["bicubic", "super", "super-l2", "super-guided"]
-    assert tables[5]["super-guided"]["made by"] == "DDIM, 20 steps, guided by low resolution"
-    assert tables[5]["bicubic"]["made by"] == "bicubic enlargement"
+    assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution"
+    assert tables[5]["bicubic"]["beside"] == "bicubic enlargement"
     assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"
     assert tables[6]["inpaint"]["training, images/s"] == "310"
     assert "parameters" not in tables[6]["lama"]

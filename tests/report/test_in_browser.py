@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from tests.browser import chromium
 
 PHONE, DESKTOP = 390, 1280
+DRAWN = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,21 @@ def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.fixture(scope="module")
+def rich(rich_report: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page with something of everything, alone."""
+    path = tmp_path_factory.mktemp("alone") / "index.html"
+    path.write_bytes((rich_report / "index.html").read_bytes())
+    return path.as_uri()
+
+
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     pages = []
 
-    def open_(width: int = DESKTOP, scheme: Literal["light", "dark"] = "light") -> Page:
+    def open_(width: int = DESKTOP, scheme: Literal["light", "dark"] = "light", at: str = address) -> Page:
         pages.append(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme))
-        pages[-1].goto(address)
+        pages[-1].goto(at)
         return pages[-1]
 
     yield open_
@@ -51,12 +60,44 @@ def test_asks_for_nothing_but_itself_and_complains_of_nothing(browser: Browser, 
 
 
 def test_every_picture_is_drawn(opened: Callable[..., Page]):
-    assert opened().evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert opened().evaluate(DRAWN)
+
+
+def test_every_picture_of_a_page_without_its_files_is_drawn(opened: Callable[..., Page], rich: str):
+    assert opened(at=rich).evaluate(DRAWN)
 
 
 @pytest.mark.parametrize("width", [320, PHONE, 800, DESKTOP])
 def test_the_page_never_scrolls_sideways(opened: Callable[..., Page], width: int):
     assert opened(width).evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("width", [320, PHONE, DESKTOP])
+def test_wide_tables_and_charts_scroll_within_themselves(opened: Callable[..., Page], rich: str, width: int):
+    page = opened(width, at=rich)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    wide = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth)"
+    assert page.evaluate(f"{wide}.every(one => one.tabIndex === 0 && one.getAttribute('aria-label'))")
+
+
+def test_a_picture_leads_to_its_file_by_mouse_and_keyboard(opened: Callable[..., Page], rich_report: Path):
+    page = opened(at=(rich_report / "index.html").as_uri())
+    link = page.locator("#task-mask td a").first
+    box = link.bounding_box()
+    assert box is not None
+    assert box["height"] > 100  # the picture, not a line of text
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/pictures/strip-mask-*.png")
+
+
+def test_text_of_the_whole_page_stands_out_from_the_paper(opened: Callable[..., Page], rich: str):
+    for scheme in ("light", "dark"):
+        page = opened(scheme=scheme, at=rich)
+        paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for selector in (".methods small", ".methods caption", ".pairs strong", ".pairs figcaption", ".chart a"):
+            ink = luminance(page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).color"))
+            assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 4.5, selector
 
 
 def test_small_pictures_keep_their_pixels(opened: Callable[..., Page]):
