@@ -16,6 +16,8 @@ from ldm.sampling.guides import networks
 STRENGTH = 0.6
 SCALES = {"low_resolution": 16.0, "identity": 1.0, "grey": 1.0, "small": 0.5, "clip": 300.0}
 """Of guides, where none is said (docs/sampling.md). Each value of a 4x smaller picture is a mean of 16 pixels."""
+PERCEPTUAL_SCALE = 30.0
+"""Of every kind, where the distance is perceptual: it is a mean over the picture, whatever is compared."""
 OF_A_PICTURE = ("low_resolution", "identity", "grey")
 
 
@@ -53,12 +55,16 @@ def _check_options(beginning: Beginning, given: options.Told) -> None:
     kind = beginning.guide_kind
     if kind is None and (beginning.guide or beginning.guide_scale is not None):
         raise ValueError("--guide and --guide-scale need --guide-kind: what of the picture is held to")
+    if beginning.guide_scale == 0:
+        raise ValueError("--guide-scale 0 guides nothing: leave out --guide-kind and what belongs to it")
     if kind in OF_A_PICTURE and beginning.guide is None:
         raise ValueError(f"--guide-kind {kind} needs --guide PICTURE")
     if kind in ("small", "clip") and beginning.guide is not None:
         raise ValueError(f"--guide-kind {kind} compares with no picture: leave out --guide")
     if kind == "clip" and not (given.clip_weights and (given.prompt or given.prompts)):
         raise ValueError("--guide-kind clip needs --prompt and --clip-weights")
+    if kind == "clip" and beginning.guide_distance == "perceptual":
+        raise ValueError("--guide-kind clip has a distance of its own: leave out --guide-distance")
     if (beginning.guide_distance == "perceptual") != (beginning.perceptual_weights is not None):
         raise ValueError("--guide-distance perceptual and --perceptual-weights go together")
     if beginning.strength is not None and beginning.start is None:
@@ -70,7 +76,8 @@ def _check_options(beginning: Beginning, given: options.Told) -> None:
 def _guide(beginning: Beginning) -> dict[str, Any] | None:
     if beginning.guide_kind is None:
         return None
-    scale = SCALES[beginning.guide_kind] if beginning.guide_scale is None else float(beginning.guide_scale)
+    usual = PERCEPTUAL_SCALE if beginning.guide_distance == "perceptual" else SCALES[beginning.guide_kind]
+    scale = usual if beginning.guide_scale is None else float(beginning.guide_scale)
     if beginning.guide_kind == "clip":
         return {"kind": "clip", "scale": scale}
     return {"kind": str(beginning.guide_kind), "distance": str(beginning.guide_distance), "scale": scale}

@@ -54,7 +54,8 @@ def distance(
 ) -> Distance:
     """How far pictures are from what `guide` holds them to.
 
-    `picture` is the rows' own and `small` the smaller sample, for guides that compare with them.
+    `picture` is the rows' own and `small` the smaller sample, for guides that compare with them. Raises ValueError of
+    one line where a perceptual distance cannot see pictures as small as what is compared.
     """
     if isinstance(guide, ClipGuide):
         likeness, prompt = using.clip, guide.prompt
@@ -70,7 +71,20 @@ def distance(
         target = transform(picture)
     measure = l2 if guide.distance == "l2" else using.perceptual
     assert measure is not None
+    _check_seen(measure, target)
     return lambda pictures: measure(transform(pictures), target)
+
+
+def _check_seen(measure: Measure, target: Pictures) -> None:
+    try:
+        measure(target[:1], target[:1])
+    except RuntimeError as error:  # of torch's pooling and convolutions
+        if "too small" not in str(error) and "greater than actual input size" not in str(error):
+            raise
+        height, width = target.shape[2:]
+        raise ValueError(
+            f"guide: pictures of {height} x {width} are too small for distance: perceptual; say distance: l2"
+        ) from None
 
 
 def _transform(

@@ -70,6 +70,7 @@ def files(ldm, tmp_path):
         (("sample", "plain", "--guide-kind", "grey"), "--guide-kind grey needs --guide PICTURE"),
         (("sample", "plain", "--guide-kind", "clip"), "--guide-kind clip needs --prompt and --clip-weights"),
         (("sample", "plain", "--guide-distance", "perceptual"), "--guide-distance perceptual and --perceptual-weights"),
+        (("sample", "plain", "--guide-kind", "small", "--guide-scale", "0"), "--guide-scale 0 guides nothing"),
         (("upscale", "plain", "p.png"), "plain is shown no pictures, and this takes a model that is shown low_res"),
         (("upscale", "colours", "p.png"), "colours is shown grey, and this takes a model that is shown low_resolution"),
         (("upscale", "upscaling", "text.txt"), "text.txt: not a picture"),

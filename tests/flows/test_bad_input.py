@@ -186,7 +186,9 @@ def test_weights_whose_hash_is_another(project, fails):
         "but weights.json says 000000000000...; fetch it again"
     )
     project.edit("features: mine", "features: mien")
-    assert fails("reference", "scenes-test").startswith("data/weights/mien: no weights.json; name a folder of")
+    assert fails("reference", "scenes-test") == (
+        "params.yaml: evaluation.references.scenes-test.features: no 'mien' in data/weights, did you mean 'mine'?"
+    )
 
 
 def test_sizes_that_do_not_fit(project, fails):

@@ -6,7 +6,12 @@ import torch
 from ldm.data.pictures import resize, to_float, to_uint8
 from ldm.diffusion import config as c
 from ldm.diffusion.schedule import Schedule
+from ldm.files import sha256
 from ldm.nn.condition import Condition
+from ldm.nn.vision import FeatureDistance, trunk
+from ldm.nn.weights import Weights
+from ldm.sampling import guides
+from ldm.sampling.config import PictureGuide
 from ldm.sampling.image_guidance import grey, image_guided, l2, masked, reduced
 from ldm.sampling.inpainting import known_kept, latent_hole, pasted
 from ldm.sampling.patches import patched
@@ -75,6 +80,40 @@ def test_a_guided_sample_comes_nearer_to_its_guide(transform):
     assert (distance(guided) < 0.6 * distance(plain)).all()
     if transform == "masked":
         torch.testing.assert_close(guided[hole.expand_as(guided)], plain[hole.expand_as(plain)])
+
+
+@pytest.fixture(scope="module")
+def squeezenet(shared_data):
+    (path,) = (shared_data / "weights").glob("squeezenet*")
+    return FeatureDistance(trunk(Weights("squeezenet", path, sha256(path), "local")))
+
+
+def test_the_firmer_a_perceptual_guide_the_nearer_the_sample(squeezenet):
+    """Of SqueezeNet's features, up to where the guide drowns the denoiser (docs/sampling.md)."""
+    pixels = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    picture = torch.tanh(torch.nn.functional.interpolate(pixels, size=(48, 48), mode="bicubic"))
+
+    def gaussian(noisy, step):
+        return SCHEDULE.at(step)[0] * noisy
+
+    def distance(image):
+        return squeezenet(image, picture)
+
+    start = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(1))
+    found = []
+    for scale in (0.0, 3.0, 30.0, 300.0):
+        denoise = image_guided(gaussian, SCHEDULE, same, distance, scale)
+        sample = last(ddim(denoise, start, SCHEDULE, time_steps(100, 12), 0.0, lambda i: start))
+        found.append(distance(sample).item())
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 0.8 * found[0]
+
+
+def test_pictures_that_a_perceptual_distance_cannot_see_are_refused(squeezenet):
+    guide = PictureGuide(kind="low_resolution", distance="perceptual", scale=30.0)
+    rows = {"low_resolution": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match="pictures of 8 x 8 are too small for distance: perceptual; say distance: l2"):
+        guides.distance(guide, rows, None, None, guides.Networks(perceptual=squeezenet), ())
 
 
 def test_reducing_is_pillows_bicubic_but_for_its_rounding():
