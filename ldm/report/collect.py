@@ -112,6 +112,11 @@ class Results:
     rates: Record
     """benchmarks/results/rates.json; empty where nothing was timed."""
 
+    def is_regression(self, samples: Samples) -> bool:
+        """Whether they are of a model that was trained to give the mean in one pass."""
+        model = self.params.table("diffusion").table(str(samples.section.get("model")))
+        return model.table("schedule").get("kind") == "regression"
+
 
 def collect(root: Path) -> Results:
     """Read everything that the stages of `root`/params.yaml have written below `root`."""

@@ -34,10 +34,9 @@ def table(metrics: Sequence[Metrics]) -> Table:
     measured_bicubic = any(is_bicubic(one) for one in metrics)
     for one in metrics:
         models.append(column(one))
-        bicubic = split_bicubic(one.figures)[1]
-        measured = {key: value for key, value in models[-1].measured.items() if key in OF_BICUBIC}
-        if bicubic and not measured_bicubic and all(bicubic != other.figures for other in baselines):
-            baselines.append(Column(name="bicubic", figures=bicubic, measured=measured))
+        bicubic = bicubic_beside(one)
+        if bicubic and not measured_bicubic and all(bicubic.figures != other.figures for other in baselines):
+            baselines.append(bicubic)
     columns = [*models, *baselines]
     keys = dict.fromkeys(key for column in columns for key in column.figures if _has_row(key, column.figures))
     names = {key: name_of(key) for key in sorted(keys, key=rank)}
@@ -61,6 +60,15 @@ def column(one: Metrics) -> Column:
         measured=dict(_flat(one.about)),
         beside=_beside(one),
     )
+
+
+def bicubic_beside(one: Metrics) -> Column | None:
+    """What was measured of the low-resolution pictures enlarged, beside samples; None where nothing was."""
+    if not (figures := split_bicubic(one.figures)[1]):
+        return None
+    ends = {key.removeprefix("bicubic_"): ends for key, ends in intervals(one).items() if key.startswith("bicubic_")}
+    measured = {key: value for key, value in _flat(one.about) if key in OF_BICUBIC}
+    return Column(name="bicubic", figures=figures, intervals=ends, measured=measured)
 
 
 def is_bicubic(one: Metrics) -> bool:

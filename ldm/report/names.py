@@ -123,8 +123,10 @@ def plain(value: Any) -> str:
     return text[:12] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
 
 
-def how_sampled(about: Mapping[str, Any]) -> str:
-    """How samples came about, from their sampling.json, in few words."""
+def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
+    """How samples came about, from their sampling.json, in few words; `regression`: of a model trained as one."""
+    if regression:
+        return "regression, one pass"
     if (method := str(about.get("method", "model"))) != "model":
         return {"bicubic": "bicubic enlargement", "folder": "pictures brought in"}.get(method, method)
     sampler = about["sampler"]

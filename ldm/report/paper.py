@@ -4,11 +4,11 @@ Only the layout is the paper's: no figure is. What was measured against other pi
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
-from ldm.report.figures import Column, cell, column, is_bicubic, split_bicubic
+from ldm.report.figures import Column, bicubic_beside, cell, column, is_bicubic
 from ldm.report.names import head_of, how_sampled, plain
 from ldm.report.records import Record
 from ldm.report.tables import Cell, Row, Table
@@ -28,7 +28,7 @@ class Layout:
     families: tuple[str, ...]
     """First words of the keys of its figures, in order; a key's other words name the features."""
     extras: Mapping[str, Extra]
-    """Columns before the figures."""
+    """Columns after the figures."""
     binned: bool = False
     """The figures stand there twice: for pictures that are hidden by `HIDDEN`, and for all."""
 
@@ -89,31 +89,30 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
     members = sorted(members, key=lambda one: not is_bicubic(one))
     columns = [column(one) for one in members]
     made_by: list[Samples | None] = [results.samples[one.section.text("samples")] for one in members]
-    bicubic = split_bicubic(members[0].figures)[1]
+    bicubic = bicubic_beside(members[0])
     if bicubic and not any(is_bicubic(one) for one in members):
-        columns, made_by = [Column(name="bicubic", figures=bicubic), *columns], [None, *made_by]
+        columns, made_by = [bicubic, *columns], [None, *made_by]
     keys = [key for family in layout.families for key in keys_of(family, [one.figures for one in columns])]
-    heads, cells = _extras(layout, made_by, results)
+    heads = [head_of(key) for key in keys]
+    cells = [[cell(one, key) for key in keys] for one in columns]
     if layout.binned:
         hidden = [_hidden(one) for one in members]
         shown = [key for key in keys if any(key in one.figures for one in hidden)]
-        for one, row in zip(hidden, cells, strict=True):
-            row.extend(_figures(one, shown))
-        heads.extend(f"{100 * HIDDEN[0]:.0f} to {100 * HIDDEN[1]:.0f} % hidden: {head_of(key)}" for key in shown)
-        heads.extend(f"all: {head_of(key)}" for key in keys)
-    else:
-        heads.extend(head_of(key) for key in keys)
+        part = f"{100 * HIDDEN[0]:.0f} to {100 * HIDDEN[1]:.0f} % hidden"
+        heads = [*(f"{part}: {head_of(key)}" for key in shown), *(f"all: {head}" for head in heads)]
+        cells = [[*(cell(one, key) for key in shown), *row] for one, row in zip(hidden, cells, strict=True)]
+    extra_heads, extras = _extras(layout, made_by, results)
     rows = tuple(
-        Row(words=one.name, beside=how_sampled(samples.about) if samples else "", cells=(*row, *_figures(one, keys)))
-        for one, samples, row in zip(columns, made_by, cells, strict=True)
+        Row(words=one.name, beside=_how(samples, results), cells=(*row, *more))
+        for one, samples, row, more in zip(columns, made_by, cells, extras, strict=True)
     )
-    return Table(columns=tuple(heads), rows=rows, notes=(caption(layout.number, members),))
+    return Table(columns=(*heads, *extra_heads), rows=rows, notes=(caption(layout.number, members),))
 
 
 def _extras(
     layout: Layout, made_by: Sequence[Samples | None], results: Results
 ) -> tuple[list[str], list[list[Cell | None]]]:
-    """Heads of the columns before the figures, and their cells row by row; a column of nothing is left out."""
+    """Heads of the columns after the figures, and their cells row by row; a column of nothing is left out."""
     columns = {
         words: [extra(results, one) if one else None for one in made_by] for words, extra in layout.extras.items()
     }
@@ -121,8 +120,8 @@ def _extras(
     return list(columns), [[cells[row] for cells in columns.values()] for row in range(len(made_by))]
 
 
-def _figures(one: Column, keys: Sequence[str]) -> Iterator[Cell | None]:
-    return (cell(one, key) for key in keys)
+def _how(samples: Samples | None, results: Results) -> str:
+    return how_sampled(samples.about, regression=results.is_regression(samples)) if samples else ""
 
 
 def _hidden(one: Metrics) -> Column:

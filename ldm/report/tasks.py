@@ -89,7 +89,7 @@ def _samples(samples: Samples, results: Results, album: Album) -> SamplesView:
     in_strip = given_to(samples) and _dataset(samples, results)
     return SamplesView(
         samples=samples,
-        how=how_sampled(samples.about),
+        how=how_sampled(samples.about, regression=results.is_regression(samples)),
         gallery=[] if in_strip else pictures.sample_gallery(samples, _dataset(samples, results), album),
         prompted="text" in samples.told("tokens"),
         sheet=album.sheet(samples.folder / "sheet.png", alt, f"sheet-{samples.name}"),

@@ -74,6 +74,7 @@ def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str,
     assert list(tables) == [1, 2, 3, 5, 6, 7, 9]
     assert list(tables[5]) == ["bicubic", "super", "super-l2", "super-guided"]
     assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution"
+    assert tables[5]["super-l2"]["beside"] == "regression, one pass"
     assert tables[5]["bicubic"]["beside"] == "bicubic enlargement"
     assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"
     assert tables[6]["inpaint"]["training, images/s"] == "310"
