@@ -78,13 +78,18 @@ def is_bicubic(one: Metrics) -> bool:
 
 def intervals(one: Metrics) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each figure that has one."""
+    return ends_of(one.intervals)
+
+
+def ends_of(record: Record) -> dict[str, tuple[float, float]]:
+    """Of {figure: [low, high]}; anything else is a ValueError."""
     found = {}
-    for key in one.intervals:
-        match one.intervals.rows(key):
+    for key in record:
+        match record.rows(key):
             case [int() | float() as low, int() | float() as high]:
                 found[key] = (float(low), float(high))
             case _:
-                raise ValueError(f"{one.intervals.file}: intervals.{key}: expected [low, high]; run its stage again")
+                raise ValueError(f"{record.file}: {record.place}.{key}: expected [low, high]; run its stage again")
     return found
 
 
@@ -186,6 +191,8 @@ def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
             )
             real = f"“train–held-out” is the same figure between {unlike}, as many of each"
             names.setdefault(real, []).append(one.name)
+        for warning in one.about.get("latent_warnings", []):
+            names.setdefault(plain(warning), []).append(one.name)
         if note := one.about.get("note"):
             names.setdefault(plain(note), []).append(one.name)
     return tuple(f"{', '.join(of)}: {note}" for note, of in names.items())

@@ -27,6 +27,7 @@ CAPTION_COLOUR, MEMORISED = "caption_colour", "memorised"
 NAMES = {
     CAPTION_COLOUR: Name(words="Captioned colour right", better=HIGHER, percent=True),
     "psnr": Name(words="PSNR, dB", better=HIGHER, pattern="{:.2f}"),
+    "psnr_hole": Name(words="PSNR within the hole, dB", better=HIGHER, pattern="{:.2f}"),
     "ssim": Name(words="SSIM", better=HIGHER),
     "clip_score": Name(words="CLIP score", better=HIGHER, pattern="{:.2f}"),
     "clip_score_unpublished": Name(words="CLIP score, unpublished weights", better=HIGHER, pattern="{:.2f}"),
@@ -46,9 +47,16 @@ FAMILIES = {
 }
 """Figures on features; what follows the first word of the key names the features or the trunk, and so do the words."""
 
+ORIGINALS = "_originals"
+"""Ends the key of a distance to the pictures that samples were made from; without it, it is to the reference."""
+
 MEASURED = {
+    "size": "pixels a side",
+    "training.size": "pixels a side in training",
+    "training.dataset": "data of training",
     "count": "pictures measured",
     "split": "part measured",
+    "paired.originals": "originals paired with",
     "bicubic": "bicubic: reduced and enlarged by",
     "features": "features",
     "features_sha256": "weights of the features",
@@ -83,6 +91,7 @@ ELSEWHERE = {
     "sampling.autoencoder_identity",  # with the identities at the end of the page
     "sampling.count",
     "sampling.condition",  # said in the section's title and text
+    "latent_warnings",  # below the table
     "memorised",  # with the neighbours
 }
 """Entries of `about`, some of them tables, that stand somewhere else than among how a figure was measured."""
@@ -94,10 +103,12 @@ def name_of(key: str) -> Name:
     """The words for a figure's key; a key nobody has worded is shown as it is."""
     if key in NAMES:
         return NAMES[key]
-    family, _, features = key.partition("_")
+    family, _, features = key.removesuffix(ORIGINALS).partition("_")
     if family not in FAMILIES:
         return Name(words=key.replace("_", " ").capitalize(), pattern="{:.4g}")
     name = FAMILIES[family]
+    if key.endswith(ORIGINALS):
+        name = replace(name, words=f"{name.words} to their originals")
     kind = "" if family == "lpips" else " features"
     return replace(name, words=f"{name.words}, {features.replace('_', ' ')}{kind}") if features else name
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
-from ldm.report.figures import Column, bicubic_beside, cell, column, is_bicubic
-from ldm.report.names import head_of, how_sampled, plain
+from ldm.report.figures import Column, bicubic_beside, cell, column, ends_of, is_bicubic
+from ldm.report.names import ORIGINALS, head_of, how_sampled, plain
 from ldm.report.records import Record
 from ldm.report.tables import Cell, Row, Table
 
@@ -59,9 +59,13 @@ def condition_of(samples: Samples) -> str:
     return channels if channels != "none" else samples.told("tokens")
 
 
-def keys_of(family: str, figures: Sequence[Mapping[str, float]]) -> list[str]:
-    """Keys of the family in any of the `figures`, in order of name; floors and spreads are none of their own."""
+def keys_of(family: str, figures: Sequence[Mapping[str, float]], *, to_originals: bool = False) -> list[str]:
+    """Keys of the family in any of the `figures`, in order of name; floors and spreads are none of their own.
+
+    `to_originals`: distances to the pictures that samples were made from, in the place of those to the reference.
+    """
     keys = {key for one in figures for key in one if key.partition("_")[0] == family}
+    keys = {key for key in keys if key.endswith(ORIGINALS) == to_originals}
     return sorted(key for key in keys if key.rpartition("_")[2] not in ("floor", "train", "std"))
 
 
@@ -92,7 +96,13 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
     bicubic = bicubic_beside(members[0])
     if bicubic and not any(is_bicubic(one) for one in members):
         columns, made_by = [bicubic, *columns], [None, *made_by]
-    keys = [key for family in layout.families for key in keys_of(family, [one.figures for one in columns])]
+    figures = [one.figures for one in columns]
+    keys = [
+        key
+        for family in layout.families
+        for key in (layout.binned and keys_of(family, figures, to_originals=True)) or keys_of(family, figures)
+    ]
+    notes = [caption(layout.number, members)]
     heads = [head_of(key) for key in keys]
     cells = [[cell(one, key) for key in keys] for one in columns]
     if layout.binned:
@@ -101,12 +111,14 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
         part = f"{100 * HIDDEN[0]:.0f} to {100 * HIDDEN[1]:.0f} % hidden"
         heads = [*(f"{part}: {head_of(key)}" for key in shown), *(f"all: {head}" for head in heads)]
         cells = [[*(cell(one, key) for key in shown), *row] for one, row in zip(hidden, cells, strict=True)]
+        counts = ", ".join(f"{one.measured['count']} of {one.name}" for one in hidden)
+        notes.append(f"Pictures with {part}: {counts}")
     extra_heads, extras = _extras(layout, made_by, results)
     rows = tuple(
         Row(words=one.name, beside=_how(samples, results), cells=(*row, *more))
         for one, samples, row, more in zip(columns, made_by, cells, extras, strict=True)
     )
-    return Table(columns=(*heads, *extra_heads), rows=rows, notes=(caption(layout.number, members),))
+    return Table(columns=(*heads, *extra_heads), rows=rows, notes=tuple(notes))
 
 
 def _extras(
@@ -130,8 +142,13 @@ def _hidden(one: Metrics) -> Column:
         area = Record(entry, one.about.file, "about.area_bins")
         if all(math.isclose(area.number(end), at) for end, at in zip(("low", "high"), HIDDEN, strict=True)):
             figures = area.table("figures")
-            return Column(name=one.name, figures={key: figures.number(key) for key in figures})
-    return Column(name=one.name, figures={})
+            return Column(
+                name=one.name,
+                figures={key: figures.number(key) for key in figures},
+                intervals=ends_of(area.table("intervals")),
+                measured={"count": f"{area.count('count'):,}"},
+            )
+    return Column(name=one.name, figures={}, measured={"count": "0"})
 
 
 def _features(about: Record) -> str:
