@@ -232,3 +232,15 @@ def test_tables_8_and_12_to_15_are_all_there():
     assert names(FIRST_STAGES) | table_8 <= set(PAPER["autoencoders"])
     sweeps = {f"{data}-f{f}" for data in ("imagenet", "celeba") for f in (1, 2, 4, 8, 16, 32)}
     assert sweeps | names(UNETS, TRANSFORMERS, ROUNDED, DIFFERENT) <= set(PAPER["diffusion"])
+
+
+def test_table_5_and_figure_7_are_all_there():
+    """Super-resolution small, large and guided; samples of the sweeps at the figure's five numbers of steps."""
+    samples = PAPER["samples"]
+    assert {"imagenet-sr", "imagenet-sr-big", "imagenet-sr-guided"} <= samples.keys()
+    for data in ("imagenet", "celeba"):
+        for f in (1, 2, 4, 8, 16, 32):
+            at = {steps: f"{data}-f{f}" + ("" if steps == 100 else f"-s{steps}") for steps in (10, 20, 50, 100, 200)}
+            assert {steps: samples[name]["sampler"]["num_steps"] for steps, name in at.items()} == {n: n for n in at}
+            assert {samples[name]["model"] for name in at.values()} == {f"{data}-f{f}"}
+            assert {*at.values()} <= PAPER["evaluation"]["samples"].keys()
