@@ -96,10 +96,21 @@ class Verdict:
     def memorised(self) -> Bool[Tensor, " b"]:
         return self.samples.closeness <= self.threshold
 
+    @property
+    def closer(self) -> float:
+        """Chance that a sample is closer than a held-out picture (Meehan et al. 2020): 0.5 for fresh pictures."""
+        samples, held_out = self.samples.closeness, self.held_out.closeness.sort().values
+        farther = len(held_out) - torch.searchsorted(held_out, samples, right=True)
+        level = torch.searchsorted(held_out, samples, right=True) - torch.searchsorted(held_out, samples)
+        return ((farther + level / 2).double().mean() / len(held_out)).item()
+
     def about(self) -> dict[str, Any]:
-        medians = (queries.distances[:, 0].median().item() for queries in (self.samples, self.held_out))
-        names = ("distance_median", "held_out_distance_median")
-        numbers = {"threshold": self.threshold} | dict(zip(names, medians, strict=True))
+        numbers = {
+            "threshold": self.threshold,
+            "closer_than_held_out": self.closer,
+            "distance_median": self.samples.distances[:, 0].median().item(),
+            "held_out_distance_median": self.held_out.distances[:, 0].median().item(),
+        }
         return {"memorised": int(self.memorised.sum())} | {name: rounded(value) for name, value in numbers.items()}
 
 
@@ -113,8 +124,9 @@ class Neighbours:
     real pictures: a sample is memorised where, by either comparison, it is at least as close as the k-th closest of n
     held-out ones, k = max(1, floor(0.01 (n + 1))). That befalls a fresh picture of their distribution, whatever it is,
     with probability k / (n + 1) a comparison: 1 % to 2 % of fresh pictures are called memorised (`expected_at_most`),
-    and a share far above says that the model repeats what it was trained on. Where fresh pictures themselves come close
-    to training pictures, as drawn scenes of one object do, a changed copy cannot be told from them.
+    and a share far above says that the model repeats what it was trained on. Where fresh
+    pictures themselves come close to training pictures, as drawn scenes of one object do, a changed copy cannot be told
+    from them one by one; all samples together can: `closer_than_held_out`, in `about`, is then far above 0.5.
     """
 
     def __init__(self, images: Path, extract: Extractor, device: torch.device, batch: int) -> None:

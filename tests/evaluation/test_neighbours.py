@@ -95,7 +95,6 @@ def test_copies_are_memorised_and_name_their_original(parts, none):
 def test_changed_copies_are_memorised(parts, none, change, least):
     folder, train, _ = parts
     figure = measured(folder, change(train[:100]), none)
-    print(figure.about()["memorised"])
     assert figure.figures()["memorised"] >= least
 
 
@@ -107,4 +106,12 @@ def test_fresh_pictures_are_memorised_at_most_at_the_nominal_rate(parts, none):
     low, _ = figure.intervals()["memorised"]
     assert low <= rule["expected_at_most"]
     assert figure.figures()["memorised"] <= 0.03
+    for way in ("features", "pixels"):
+        assert rule[way]["closer_than_held_out"] == pytest.approx(0.5, abs=0.12)
     assert rule["features"]["distance_median"] == pytest.approx(rule["features"]["held_out_distance_median"], rel=0.15)
+
+
+def test_copies_too_changed_to_be_told_one_by_one_are_told_together(parts, none):
+    folder, train, _ = parts
+    rule = measured(folder, noisy(train[:100], 24), none).about()["memorised"]
+    assert rule["pixels"]["closer_than_held_out"] > 0.8
