@@ -16,6 +16,7 @@ from ldm.data.samples import read_samples
 from ldm.files import read_json, write_json, write_manifest
 from ldm.sampling.config import Samples
 from ldm.sampling.sample import sample
+from tests.clips import write_clip
 from tests.sampling.small import ROWS, RUN, SIDE, diffusion_section, save
 
 NAMES = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "split": "test"}
@@ -248,3 +249,20 @@ def test_damaged_weights_are_one_line_with_the_file(folders, tmp_path, weights):
         ended(copied, tmp_path)
     assert str(caught.value).startswith(f"{path}: its weights cannot be read")
     assert "\n" not in str(caught.value)
+
+
+def test_a_clip_guide_without_a_prompt_holds_each_sample_to_its_rows_caption(folders, tmp_path):
+    weights = write_clip(tmp_path / "clip")
+
+    def drawn(name, **guide):
+        config = section(guide={"kind": "clip", "scale": 300.0} | guide, weights="clip", batch=1, count=3)
+        places = (folders / "plain", folders / "autoencoder", folders / "latents", weights)
+        list(sample(config, RUN, *places, tmp_path / name, tmp_path / f"{name}-resume"))
+        return list(read_samples(tmp_path / name))
+
+    captioned = drawn("captioned")
+    assert len({row.caption for row in captioned}) == 3
+    for place, row in enumerate(captioned):
+        prompted = drawn(f"prompted-{place}", prompt=row.caption)
+        alike = [a.image == b.image for a, b in zip(captioned, prompted, strict=True)]
+        assert alike == [i == place for i in range(3)]
