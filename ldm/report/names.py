@@ -147,6 +147,8 @@ def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
         words.append(f"eta {plain(sampler['eta'])}")
     if about["guidance"] != 1:
         words.append(f"guidance {plain(about['guidance'])}")
+    if about.get("snapshot"):
+        words.append(f"weights of step {plain(about['snapshot'])}")
     if guide := about.get("guide"):
         words.append(f"guided by {str(guide['kind']).replace('_', ' ')}")
     return ", ".join(words)
