@@ -54,16 +54,20 @@ def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 def side(page: Page, study: Exported, better: dict[str, int]) -> str:
     """What a rater with the ranks `better` chooses for the pair on the screen, practice at random."""
-    number = re.match(r"(\d+) of", page.locator("#count").inner_text())
-    if number is None:
+    entry = study.trials.get(page.locator(".frames").get_attribute("data-trial"))
+    if entry is None:
         return "left"
-    told = json.loads(page.locator("script#study").inner_text())
-    entry = study.trials[told["trials"][int(number[1]) - 1]["trial"]]
     return "left" if better[entry["left"]] > better[entry["right"]] else "right"
 
 
+def agree(page: Page) -> None:
+    expect(page.get_by_role("button", name="I agree")).to_be_focused()
+    page.keyboard.press("Enter")
+
+
 def begin(page: Page) -> None:
-    """Past the introduction and the one practice pair, to the first pair."""
+    """Past consent, introduction and the one practice pair, to the first pair."""
+    agree(page)
     page.keyboard.press("Enter")
     page.wait_for_selector(ASKING)
     page.keyboard.press("ArrowLeft")
@@ -77,7 +81,7 @@ def test_a_study_done_by_keyboard_gives_back_the_preference(opened, exported, tm
     begin(page)
     better = {"mosaic": 0, "original": 1, "second": 2, "first": 3}
     with page.expect_download() as download:
-        for _ in study.trials:
+        for _ in study.lists[0]:
             page.wait_for_selector(ASKING)
             page.keyboard.press({"left": "ArrowLeft", "right": "ArrowRight"}[side(page, study, better)])
             page.wait_for_selector(ASKING, state="detached")
