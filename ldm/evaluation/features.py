@@ -4,6 +4,7 @@ Each names its figures: `fid`, `is`, `kid`, `precision`, `recall` belong to the 
 every other extractor puts its own name into the key.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import ldm.nn.vision  # makes torchvision importable, which torch_fidelity impor
 # isort: split
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from ldm.data.pictures import to_float
-from ldm.nn.weights import Weights, weights
+from ldm.nn.weights import PUBLISHED, Weights, weights
 
 FEATURES = "features"
 FAINT = 0.01
@@ -141,17 +143,26 @@ def extractor(folder: Path, device: torch.device) -> Extractor:
         about = {"features": RANDOM_CONV}
         return Extractor(name=RANDOM_CONV, network=network.to(device), standardise=True, about=about)
     about = {"features": found.kind, "features_sha256": found.sha256, "features_source": found.source}
-    if found.kind != "inception":
-        network = TrunkFeatures("trunk", [FEATURES], folder)
-        return Extractor(name=found.kind, network=network.to(device).eval(), standardise=False, about=about)
-    name = "" if found.published else "inception_unpublished"
-    return Extractor(name=name, network=_inception(found).to(device), standardise=False, about=about)
+    name = found.kind if found.published or found.kind not in PUBLISHED else f"{found.kind}_unpublished"
+    if found.kind == "inception" and found.published:
+        name = ""
+    return Extractor(name=name, network=_network(found, folder).to(device).eval(), standardise=False, about=about)
 
 
-def _inception(found: Weights) -> FeatureExtractorInceptionV3:
+def _network(found: Weights, folder: Path) -> FeatureExtractorBase:
+    if found.kind not in _FIDELITY:
+        return TrunkFeatures("trunk", [FEATURES], folder)
+    network, layers = _FIDELITY[found.kind]
     found.state_dict()  # torch-fidelity unpickles the file: first make sure that it holds nothing but tensors
     try:
-        layers = ["2048", "logits_unbiased"]
-        return FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=str(found.path))
+        with torch.random.fork_rng([]):  # it draws weights before it reads them
+            return network(found.kind, layers, feature_extractor_weights_path=str(found.path))
     except RuntimeError as error:
         raise found.misfit(error) from None
+
+
+_FIDELITY: dict[str, tuple[Callable[..., FeatureExtractorBase], list[str]]] = {
+    "inception": (FeatureExtractorInceptionV3, ["2048", "logits_unbiased"]),
+    "vgg16": (FeatureExtractorVGG16, ["fc2_relu"]),
+}
+"""torch-fidelity's own networks, each with the layers that it takes figures on."""

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from ldm.config import Run
+from ldm.data.batches import mixed
 from ldm.data.shards import Images
 from ldm.evaluation.config import Reference
-from ldm.evaluation.features import extractor
-from ldm.evaluation.statistics import RealStatistics, Statistics, padded
+from ldm.evaluation.features import Extractor, extractor
+from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import fresh_folder, identity, write_manifest
 from ldm.progress import Progress
 from ldm.training.exact import setup
@@ -18,27 +22,62 @@ FEWEST = 8
 """Pictures a reference needs: a floor between halves, neighbours within them."""
 
 
+OPPOSITE = {"train": ("test", "validation", "held_out")}
+"""The splits, first come first, that a split is compared with under `train`; any other split with `train`."""
+
+
 def reference(config: Reference, run: Run, images: Path, features: Path, out: Path) -> Iterator[Progress]:
     """Measure `config.split` of the prepared pictures in `images`, in order of id, and write to the folder `out`:
 
     statistics.safetensors (mean, covariance, scale, the first features themselves) and reference.json (features,
-    weights hash, counts, floor). Pictures are read batch by batch; only features stay in memory, the first so many.
+    weights hash, counts, floor, train against held-out where the data has both). Pictures are read batch by batch;
+    only features stay in memory, the first so many.
     """
     device = setup(run)
     real = Images(images, config.split)
     if len(real) < FEWEST:
         raise ValueError(f"{images}: split {config.split} has {len(real)} pictures; a reference needs {FEWEST}")
+    opposite = _opposite(images, config.split, real)
+    equal = min(len(real), len(opposite[1])) if opposite else 0
     extract = extractor(features, device)
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
-    for start in range(0, len(real), config.batch):
-        indices = torch.arange(start, min(start + config.batch, len(real)))
-        found, _ = extract(padded(real.batch(indices), config.batch).to(device))
-        found = found[: len(indices)]
+    part, total = Statistics(keep=0), len(real) + equal
+    compared = torch.zeros(len(real), dtype=torch.bool)
+    compared[mixed(equal, len(real))] = True
+    for indices, found in _features(real, torch.arange(len(real)), config.batch, extract, device):
         every.add(found)
+        part.add(found[compared[indices]])
         for parity, half in enumerate(halves):
             half.add(found[indices % 2 == parity])
-        yield Progress(done=start + len(indices), total=len(real), unit="pictures")
+        yield Progress(done=int(indices[-1]) + 1, total=total, unit="pictures")
+    statistics = RealStatistics.of(every, halves, extract)
+    about: dict[str, Any] = {"split": config.split, "batch": config.batch, "images": identity(images)}
+    if opposite:
+        split, others = opposite
+        held = Statistics(keep=0)
+        for _, found in _features(others, mixed(equal, len(others)).sort().values, config.batch, extract, device):
+            held.add(found)
+            yield Progress(done=len(real) + held.count, total=total, unit="pictures")
+        distance = rounded(statistics.between(part, held))
+        about["train"] = {"frechet_distance": distance, "split": split, "count": equal}
     folder = fresh_folder(out)
-    about = {"split": config.split, "batch": config.batch, "images": identity(images)}
-    RealStatistics.of(every, halves, extract).save(folder, about)
+    statistics.save(folder, about)
     write_manifest(folder)
+
+
+def _opposite(folder: Path, split: str, real: Images) -> tuple[str, Images] | None:
+    """The first split to compare `split` with that has pictures enough, and its pictures."""
+    counts = real.info["splits"]
+    for other in OPPOSITE.get(split, ("train",)):
+        if counts.get(other, 0) >= FEWEST:
+            return other, Images(folder, other)
+    return None
+
+
+def _features(
+    images: Images, indices: Int[Tensor, " n"], batch: int, extract: Extractor, device: torch.device
+) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
+    """Positions and features, a batch at a time."""
+    for chosen in indices.split(batch):
+        found, _ = extract(padded(images.batch(chosen), batch).to(device))
+        yield chosen, found[: len(chosen)]

@@ -1,54 +1,29 @@
 """The evaluate stage: figures of samples, against real pictures and against what each sample was made from."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from ldm.config import Run
+from ldm.evaluation.clip_score import ClipScore
 from ldm.evaluation.colour import CaptionColourFigure
 from ldm.evaluation.config import SampleEvaluation
-from ldm.evaluation.features import Extractor, extractor
-from ldm.evaluation.figure import Figure, Interval, Row, pictures
+from ldm.evaluation.features import extractor
+from ldm.evaluation.fidelity import Fidelity
+from ldm.evaluation.figure import Figure, Row, pictures
 from ldm.evaluation.neighbours import Neighbours
 from ldm.evaluation.paired import Holes, Paired
 from ldm.evaluation.reconstruction import PerceptualDistance
-from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
+from ldm.evaluation.statistics import padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
 
 COLUMNS = ["id", "seed", "image", "caption", "low_resolution", "mask"]
 FEWEST = 8
-
-
-class Fidelity:
-    """Distances of the samples' features to a reference, and with Inception their score."""
-
-    def __init__(self, reference: Path, extract: Extractor, device: torch.device) -> None:
-        self._real, self._extract, self._device = RealStatistics.load(reference, extract), extract, device
-        self._statistics, self._logits = Statistics(), list[Tensor]()
-
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
-        features, logits = self._extract(pixels.to(self._device))
-        self._statistics.add(features[: len(rows)])
-        if logits is not None:
-            self._logits.append(logits[: len(rows)])
-
-    def figures(self) -> dict[str, float]:
-        logits = torch.cat(self._logits) if self._logits else None
-        return self._real.fidelity(self._statistics, logits, self._extract)
-
-    def intervals(self) -> dict[str, Interval]:
-        return {}
-
-    def about(self) -> dict[str, Any]:
-        return self._real.describe(self._statistics.count)
 
 
 def evaluate(
@@ -83,6 +58,7 @@ def evaluate(
             Holes(reference, extract, device) if _filled(sampling) else None,
         ),
         "caption_colour": lambda: CaptionColourFigure(images, split),
+        "clip_score": lambda: ClipScore(clip, device),
         "neighbours": lambda: Neighbours(images, extract, device, config.batch),
     }
     made = [choose[name]() for name in config.figures]

@@ -14,18 +14,24 @@ import ldm.nn.vision  # noqa: F401  makes torchvision importable, which torch_fi
 
 # isort: split
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from ldm.evaluation.features import Extractor
+from ldm.evaluation.figure import Interval, share_interval
+from ldm.evaluation.jackknife import frechet_without, interval, kid_without, recall_without
 from ldm.files import identity, read_json, whole, write_json
 
 KEPT = 10_000
 """Features kept one by one, the first so many, for what mean and covariance cannot give: KID, precision, recall."""
 KID_SUBSET = 1000
+KID_SUBSETS = 100
 NEIGHBOURS = 3
 """Of precision and recall (Kynkäänniemi et al. 2019)."""
+ROWS = 1000
+"""Of a matrix of distances, held at a time."""
+WIDEST = 2048
+"""Dimensions up to which the Fréchet distance has an interval: its cost grows with their cube."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ class RealStatistics:
         about = {**extractor.about, "count": every.count, "dimensions": len(scale), "kept": len(every.kept)}
         return cls(gaussian=gaussian, scale=scale, kept=every.kept, floor=frechet(first, second), about=about)
 
+    def between(self, a: Statistics, b: Statistics) -> float:
+        """Fréchet distance between two other sets, on features scaled as these pictures' are."""
+        return frechet(a.gaussian().over(self.scale), b.gaussian().over(self.scale))
+
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
         tensors = {
             "mean": self.gaussian.mean,
@@ -127,24 +137,53 @@ class RealStatistics:
     def distance(self, statistics: Statistics) -> float:
         return frechet(self.gaussian.over(self.scale), statistics.gaussian().over(self.scale))
 
-    def fidelity(self, statistics: Statistics, logits: Float[Tensor, "n k"] | None, key: Extractor) -> dict[str, float]:
+    def beside(self, key: str) -> dict[str, float]:
+        """What stands beside a Fréchet distance called `key`: real against real, and train against held-out."""
+        train = self.about.get("train")
+        return {f"{key}_floor": self.floor} | ({f"{key}_train": train["frechet_distance"]} if train else {})
+
+    def fidelity(self, statistics: Statistics, key: Extractor) -> dict[str, float]:
         """Every figure of the distance between these real pictures and others, under the extractor's names."""
-        real, other = (self._scaled(kept) for kept in (self.kept, statistics.kept))
-        subset = min(KID_SUBSET, len(real), len(other))
-        kid = kid_features_to_metric(other, real, kid_subset_size=subset, verbose=False)
-        prc = prc_features_to_metric(other, real, prc_neighborhood=NEIGHBOURS, verbose=False)
-        figures = {
-            key.key("fd"): self.distance(statistics),
-            f"{key.key('fd')}_floor": self.floor,
-            key.key("kid"): kid[KEY_METRIC_KID_MEAN],
-            f"{key.key('kid')}_std": kid[KEY_METRIC_KID_STD],
+        real, other = self._scaled(self.kept), self._scaled(statistics.kept)
+        size = min(KID_SUBSET, len(real), len(other))
+        subsets = 1 if size == len(real) == len(other) else KID_SUBSETS  # more would be the same pictures again
+        mmd = kid_features_to_metric(other, real, kid_subset_size=size, kid_subsets=subsets, verbose=False)
+        prc = prc_features_to_metric(
+            other, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=ROWS, save_cpu_ram=True, verbose=False
+        )
+        fd, kid = key.key("fd"), key.key("kid")
+        return {
+            fd: self.distance(statistics),
+            **self.beside(fd),
+            kid: mmd[KEY_METRIC_KID_MEAN],
+            f"{kid}_std": mmd[KEY_METRIC_KID_STD],
             key.key("precision"): prc[KEY_METRIC_PRECISION],
             key.key("recall"): prc[KEY_METRIC_RECALL],
         }
-        if logits is not None:
-            score = isc_features_to_metric(logits, splits=min(10, len(logits)))
-            figures |= {key.key("is"): score[KEY_METRIC_ISC_MEAN], f"{key.key('is')}_std": score[KEY_METRIC_ISC_STD]}
-        return figures
+
+    def distance_interval(self, statistics: Statistics) -> Interval | None:
+        """Of `distance`; None where there are more than `WIDEST` dimensions."""
+        if len(self.scale) > WIDEST:
+            return None
+        kept, real = statistics.kept, self.gaussian.over(self.scale)
+        without = frechet_without(real.mean, real.covariance, kept.double() / self.scale)
+        low, high = interval(self.distance(statistics), without, shrink=(len(kept) / statistics.count) ** 0.5)
+        return max(0.0, low), high
+
+    def intervals(self, statistics: Statistics, figures: Mapping[str, float], key: Extractor) -> dict[str, Interval]:
+        """Of the `figures` that `fidelity` gave: of other samples, equally many, against these same real pictures."""
+        real, other = self._scaled(self.kept), self._scaled(statistics.kept)
+        kid, precision, recall = (key.key(name) for name in ("kid", "precision", "recall"))
+        inside = round(figures[precision] * len(other))
+        drawn = figures[f"{kid}_std"] ** 2 / KID_SUBSETS
+        low, high = interval(figures[recall], recall_without(other, real, NEIGHBOURS))
+        found = {
+            kid: interval(figures[kid], kid_without(other, real), extra=drawn),
+            precision: share_interval([i < inside for i in range(len(other))], [str(i) for i in range(len(other))]),
+            recall: (max(0.0, low), min(1.0, high)),
+        }
+        distance = self.distance_interval(statistics)
+        return found if distance is None else {key.key("fd"): distance} | found
 
     def _scaled(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """For kernels and neighbours: in double precision, and centred where features are given unit variance."""
@@ -156,6 +195,9 @@ class RealStatistics:
         about = {k: v for k, v in self.about.items() if k.startswith("features")}
         about |= {"dimensions": self.about["dimensions"], "reference_count": self.about["count"]}
         about |= {"reference_split": self.about["split"], "floor": self.about["floor"]}
+        about |= {"train": self.about["train"]} if "train" in self.about else {}
+        if self.about["dimensions"] > WIDEST:
+            about["intervals"] = f"none of the Fréchet distance: it has more than {WIDEST} dimensions"
         fewest = min(count, self.about["count"])
         if fewest <= self.about["dimensions"]:
             about["note"] = (

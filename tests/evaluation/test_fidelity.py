@@ -130,7 +130,7 @@ def test_agrees_with_torch_fidelitys_own_pipeline(none, photographs):
     plain = Extractor(
         name="plain", network=extractor(none, CPU).network, standardise=False, about={"features": "plain"}
     )
-    ours = real_statistics(other, plain).fidelity(statistics(plain(one)[0]), None, plain)
+    ours = real_statistics(other, plain).fidelity(statistics(plain(one)[0]), plain)
     assert ours["fd_plain"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     assert ours["kid_plain"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
     assert ours["precision_plain"] == pytest.approx(theirs["precision"], abs=1e-3)
@@ -181,7 +181,7 @@ def test_trained_features_name_themselves(tmp_path, shared, photographs):
     extract = extractor(folder, CPU)
     pictures = photographs(8)
     real = real_statistics(pictures, extract)
-    figures = real.fidelity(statistics(extract(blurred(pictures))[0]), None, extract)
+    figures = real.fidelity(statistics(extract(blurred(pictures))[0]), extract)
     assert {key for key in figures if "floor" not in key and "std" not in key} == {
         "fd_squeezenet", "kid_squeezenet", "precision_squeezenet", "recall_squeezenet"
     }  # fmt: skip
