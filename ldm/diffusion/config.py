@@ -1,6 +1,6 @@
 """A row of `diffusion` in params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,7 +44,19 @@ class Cosine(Forward):
     kind: Literal["cosine"]
 
 
-Schedule = Annotated[Linear | Cosine, Field(discriminator="kind")]
+class Regression(Section):
+    """No diffusion, to compare with: one pass from condition to latent, of the same UNet.
+
+    One step, at which nothing of the latent is left (alpha 0, sigma 1); squared differences make its optimum the mean
+    of all latents that the condition allows. Sampled with ddim, num_steps 1.
+    """
+
+    kind: Literal["regression"]
+    steps: ClassVar[int] = 1
+    zero_terminal_snr: ClassVar[bool] = True
+
+
+Schedule = Annotated[Linear | Cosine | Regression, Field(discriminator="kind")]
 
 
 class DiffusionTraining(Training):
@@ -86,6 +98,13 @@ class Diffusion(Section):
 
     @model_validator(mode="after")
     def _objective_is_defined(self) -> "Diffusion":
+        if isinstance(self.schedule, Regression):
+            if self.objective != "x0":
+                raise ValueError(
+                    f"schedule: {{kind: regression}} predicts the latent; say objective: x0, not {self.objective}"
+                )
+            if self.snr_gamma is not None:
+                raise ValueError("snr_gamma weighs steps, and schedule: {kind: regression} has one; leave it out")
         if self.objective == "epsilon" and self.schedule.zero_terminal_snr:
             raise ValueError(
                 "objective: epsilon has nothing to learn at the last step of schedule.zero_terminal_snr, all noise;"

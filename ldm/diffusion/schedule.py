@@ -14,15 +14,17 @@ from ldm.diffusion import config as c
 class Schedule:
     """noisy = alpha[step] * latent + sigma[step] * noise, with alpha^2 + sigma^2 = 1; float32, computed in float64.
 
-    sigma is never 0. alpha falls, and is 0 at the last step where the terminal SNR is zero.
+    sigma is never 0. alpha falls, and is 0 at the last step where the terminal SNR is zero; a regression has that one alone.
     """
 
     alpha: Float[Tensor, " T"]
     sigma: Float[Tensor, " T"]
 
     @classmethod
-    def from_config(cls, config: c.Linear | c.Cosine) -> "Schedule":
+    def from_config(cls, config: c.Linear | c.Cosine | c.Regression) -> "Schedule":
         match config:
+            case c.Regression():
+                return cls(torch.zeros(1), torch.ones(1))
             case c.Linear():
                 beta = _linear(config.steps, config.beta_start, config.beta_end)
             case c.Cosine():
