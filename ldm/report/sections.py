@@ -123,12 +123,35 @@ def study(one: Study) -> StudyView:
 
 
 def headlines(results: Results) -> list[tuple[str, str, str]]:
-    """The few figures to know before reading on: value, what it is, what to hold it against."""
-    found = []
-    for kind, metrics in (("reconstruction", results.autoencoder_metrics), ("samples", results.metrics)):
-        for one in metrics.values():
-            found.extend(_headline(kind, one))
+    """The few figures to know before reading on: value, what it is, what to hold it against.
+
+    Of a model that was measured more than once, as in a sweep, it is the measurement that params.yaml names first,
+    of the weights at the end of training where they were measured.
+    """
+    found, seen = [], set[str]()
+    for one in results.autoencoder_metrics.values():
+        if (coder := one.section.text("autoencoder")) not in seen:
+            found.extend(_headline("reconstruction", one))
+        seen.add(coder)
+    seen = set()
+    for one in sorted(results.metrics.values(), key=lambda one: _of_snapshot(one, results)):
+        if (made_by := _made_by(one, results)) not in seen:
+            found.extend(_headline("samples", one))
+        seen.add(made_by)
     return found
+
+
+def _of_snapshot(one: Metrics, results: Results) -> bool:
+    samples = results.samples.get(one.section.text("samples"))
+    return samples is not None and samples.section.get("snapshot") is not None
+
+
+def _made_by(one: Metrics, results: Results) -> str:
+    """The model and the part whose conditions were sampled; a method by its own name."""
+    samples = results.samples.get(one.section.text("samples"))
+    if samples is None or samples.method != "model":
+        return one.name
+    return f"{samples.section.text('model')} {samples.section.text('split')}"
 
 
 def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from ldm.report.costs import costs
 from ldm.report.first_stages import table_8
 from ldm.report.paper import paper_tables
 from ldm.report.plots import DARK, LIGHT
+from ldm.report.sections import headlines
 from ldm.report.tables import Table
 
 Built = Callable[[Path, Path], str]
@@ -153,3 +154,9 @@ def test_an_interval_of_one_end_is_one_line_that_names_it(rich_run: Path, tmp_pa
     write_json(root / "metrics/free.json", values | {"intervals": {"fd_squeezenet": [1.0]}})
     with pytest.raises(ValueError, match=r"metrics/free\.json: intervals\.fd_squeezenet"):
         built(root, tmp_path / "report")
+
+
+def test_a_sweep_has_one_headline(rich_run: Path):
+    words = [words for _, words, _ in headlines(collect(rich_run))]
+    assert [word for word in words if "class" in word] == ["Fréchet distance, squeezenet features, class-10-g1"]
+    assert [word for word in words if "kl-f4" in word] == ["PSNR, dB, kl-f4 reconstructions"]
