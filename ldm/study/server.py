@@ -90,7 +90,7 @@ def application(public: Path, database: Path, owner_token: str, limits: Limits |
         yield
         store.close()
 
-    app = FastAPI(lifespan=closing, openapi_url=None)
+    app = FastAPI(lifespan=closing, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Guard, addresses=limits.address)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)

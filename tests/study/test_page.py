@@ -39,12 +39,12 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
-    def open_(study: Exported, **options) -> Page:
+    def open_(study: Exported, query: str = "", **options) -> Page:
         contexts.append(browser.new_context(accept_downloads=True, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
-        page.goto((study.public / "index.html").as_uri())
+        page.goto((study.public / "index.html").as_uri() + query)
         return page
 
     yield open_
@@ -92,13 +92,14 @@ def test_a_study_done_by_keyboard_gives_back_the_preference(opened, exported, tm
     assert result.first_over_original.share == result.second_over_original.share == 1
     assert result.first_over_second.share == 1
     assert [(r.right, r.checks, r.seen_again) for r in result.raters] == [(1, 1, 0)]
-    assert json.loads(page.locator("#answers").input_value()) == json.loads(file.read_text())
+    assert json.loads(page.locator("[data-view=done] .answers").input_value()) == json.loads(file.read_text())
     expect(page.get_by_text("Send the file to the laboratory.")).to_be_visible()
 
 
 def test_pictures_are_shown_for_their_time_and_then_gone(opened, exported):
     page = opened(exported(seconds=0.5))
     page.evaluate(WATCH)
+    agree(page)
     page.keyboard.press("Enter")
     page.wait_for_selector(SHOWN)
     assert page.locator(SHOWN).count() == 3
@@ -120,10 +121,10 @@ def test_a_reload_goes_on_where_the_rater_was(opened, exported):
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(ASKING, state="detached")
     page.reload()
-    expect(page.get_by_text(f"2 of {len(study.trials)} pairs are done.")).to_be_visible()
+    expect(page.get_by_text(f"2 of {len(study.lists[0])} pairs are done.")).to_be_visible()
     page.keyboard.press("Enter")
     page.wait_for_selector(ASKING)
-    assert page.locator("#count").inner_text() == f"3 of {len(study.trials)}"
+    assert page.locator("#count").inner_text() == f"3 of {len(study.lists[0])}"
     page.reload()  # the third was seen but not answered: it is shown again, and the answer says so
     page.keyboard.press("Enter")
     page.wait_for_selector(ASKING)
@@ -134,6 +135,7 @@ def test_a_reload_goes_on_where_the_rater_was(opened, exported):
 
 def test_who_looks_away_sees_the_pair_again(opened, exported):
     page = opened(exported(seconds=5))
+    agree(page)
     page.keyboard.press("Enter")
     page.wait_for_selector(SHOWN)
     page.evaluate(
@@ -147,6 +149,7 @@ def test_who_looks_away_sees_the_pair_again(opened, exported):
 def test_touch_and_click_answer_too_on_a_phone_without_scrolling(opened, exported):
     study = exported(seconds=0.1, practice=0)
     page = opened(study, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.get_by_role("button", name="I agree").tap()
     page.get_by_role("button", name="Begin").tap()
     page.wait_for_selector(ASKING)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -165,6 +168,7 @@ def test_a_missing_picture_stops_the_study_and_loses_nothing(opened, exported):
     for path in kept:
         path.unlink()
     page = opened(study)
+    agree(page)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="A picture did not load.")).to_be_visible()
     for path, content in kept.items():
@@ -191,9 +195,66 @@ def test_the_page_asks_for_nothing_but_its_own_pictures(browser, exported):
 def test_what_happens_is_said_to_those_who_cannot_see_it(opened, exported):
     page = opened(exported(seconds=0.1))
     status = page.get_by_role("status")
+    agree(page)
     assert page.evaluate("document.activeElement.textContent.trim()") == "Try it"
     page.keyboard.press("Enter")
     expect(status).to_have_text("Practice. Look.")
     page.wait_for_selector(ASKING)
     expect(status).to_have_text("Hidden. Left or right?")
     assert page.get_by_role("button", name="Left picture").get_attribute("aria-disabled") is None
+
+
+def test_a_rater_gets_one_list_in_an_order_of_their_own(opened, exported):
+    study = exported(seconds=0.05, practice=0, trials=2, catch=0)
+    orders = []
+    for _ in range(2):
+        page = opened(study, "?list=3")
+        agree(page)
+        page.keyboard.press("Enter")
+        orders.append([])
+        for _ in study.lists[3]:
+            page.wait_for_selector(ASKING)
+            orders[-1].append(page.locator(".frames").get_attribute("data-trial"))
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_selector(ASKING, state="detached")
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(study.lists[3])
+    assert orders[0] != orders[1]  # 1 in 720 that two raters have the same
+
+
+CONTRAST = """() => [...document.querySelectorAll("section:not([hidden]) *")]
+  .filter((e) => e.innerText && !e.children.length)
+  .map((e) => {
+    const light = (colour) => {
+      const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+        .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    let under = e;
+    while (getComputedStyle(under).backgroundColor === "rgba(0, 0, 0, 0)") under = under.parentElement;
+    const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(under).backgroundColor)].sort();
+    return (b + 0.05) / (a + 0.05);
+  })"""
+"""The contrast of each text on the screen with what is behind it, as WCAG 2.2 computes it."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_and_fits_a_narrow_or_zoomed_page(opened, exported, scheme):
+    page = opened(exported(), color_scheme=scheme, viewport={"width": 320, "height": 568})  # 1280 px at 400 %
+    for press in ("I agree", "Try it"):
+        assert min(page.evaluate(CONTRAST)) >= 4.5
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_role("button", name=press).click()
+    page.wait_for_selector(ASKING)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    named = "[...document.querySelectorAll('button, progress, [role=img]')]"
+    names = page.evaluate(f"{named}.map((e) => e.ariaLabel || e.textContent)")
+    assert all(name.strip() for name in names)
+
+
+def test_words_of_the_study_are_text_never_markup(opened, exported):
+    evil = "</script><script>window.evil = 1</script><img src=x onerror='window.evil = 1'>"
+    page = opened(exported(question=evil, consent=evil, hand_in=evil))
+    expect(page.locator(".consent")).to_have_text(evil)
+    agree(page)
+    expect(page.locator("blockquote")).to_have_text(evil)
+    assert page.evaluate("window.evil") is None

@@ -1,0 +1,149 @@
+"""A hundred raters in a real browser at a real server that is killed in the middle: each answer counts once."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Browser, Error, Page, async_playwright
+
+from ldm.study import store
+from ldm.study.scoring import score
+from tests.browser import FLAGS, executable
+from tests.study.serving import Serving
+
+RATERS = 100
+AT_ONCE = 32
+PREFERS = {
+    frozenset({"first", "second"}): 0.7,
+    frozenset({"first", "original"}): 0.35,
+    frozenset({"second", "original"}): 0.2,
+}
+"""How often raters choose the one named first; where nothing is said the evident one always."""
+BETTER = ("first", "second", "original", "mosaic")
+
+
+@pytest.fixture
+def serving(exported) -> Iterator[Serving]:
+    study = exported(trials=2, catch=1, practice=1, seconds=0.05, task="any", catch_pass=1.0, enlarge=2)
+    one = Serving(study, ["--newcomers", str(RATERS)])
+    one.start()
+    yield one
+    one.stop()
+
+
+def choice(trials: dict[str, dict[str, str]], trial: str, chance: random.Random) -> str:
+    entry = trials.get(trial)
+    if entry is None or "mosaic" in entry.values():
+        return "left" if entry is None or entry["left"] == "original" else "right"
+    one = next(name for name in BETTER if name in (entry["left"], entry["right"]))
+    chosen = chance.random() < PREFERS[frozenset({entry["left"], entry["right"]})]
+    return "left" if chosen == (entry["left"] == one) else "right"
+
+
+async def rate(browser: Browser, serving: Serving, trials: dict, number: int) -> tuple[str, dict[str, str]]:
+    """One person from consent to thanks; every fifth reloads the page on the way. Returns number and choices."""
+    context = await browser.new_context(viewport={"width": 800, "height": 600})
+    page = await context.new_page()
+    page.set_default_timeout(90_000)
+    await arrive(page, serving.url)
+    await page.get_by_role("button", name="I agree").click()
+    await page.keyboard.press("Enter")
+    chance, chosen, at = random.Random(number), {}, None
+    while True:
+        await page.wait_for_selector(
+            ", ".join([".asking", *(f"[data-view={name}]:not([hidden])" for name in ("ready", "done", "sending"))])
+        )
+        if not await page.locator(".asking").count():
+            if await page.locator("[data-view=ready]:visible").count():
+                await page.keyboard.press("Enter")
+                continue
+            if await page.locator("[data-view=done], [data-view=sending]").locator("visible=true").count():
+                break
+            continue
+        trial = await page.locator(".frames").get_attribute("data-trial")
+        if trial == at:
+            continue
+        at = trial
+        side = choice(trials, trial, chance)
+        if trial in trials:
+            assert trial not in chosen
+            chosen[trial] = side
+        await page.keyboard.press("ArrowLeft" if side == "left" else "ArrowRight")
+        if number % 5 == 0 and len(chosen) == 3:
+            await arrive(page, serving.url)
+            await page.wait_for_selector("[data-view=paused]:not([hidden])")
+            await page.keyboard.press("Enter")
+    await page.wait_for_selector("[data-view=done]:not([hidden])")
+    kept = await page.evaluate("JSON.parse(Object.values(localStorage)[0]).rater")
+    await context.close()
+    return kept, chosen
+
+
+async def arrive(page: Page, url: str) -> None:
+    """Open the page, or load it again; again and again while the server is away."""
+    for _ in range(200):
+        try:
+            await page.goto(url)
+            return
+        except Error as error:
+            if "ERR_CONNECTION" not in str(error) and "ERR_EMPTY" not in str(error):
+                raise
+            await asyncio.sleep(0.3)
+    raise AssertionError("the server does not come back")
+
+
+async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int) -> tuple[str, dict[str, str]]:
+            async with places:
+                return await rate(browser, serving, trials, number)
+
+        async def disaster() -> None:
+            total = RATERS * len(serving.study.lists[0])
+            while sum(len(r["trials"]) for r, _ in store._read(serving.database)) < total // 2:
+                await asyncio.sleep(0.2)
+            await asyncio.to_thread(serving.stop)
+            await asyncio.sleep(3)
+            await asyncio.to_thread(serving.start)
+
+        done = await asyncio.gather(disaster(), *[one(number) for number in range(RATERS)])
+        await browser.close()
+    return dict(done[1:])
+
+
+def test_a_hundred_raters_and_a_killed_server_give_the_preference_and_every_answer_once(serving):
+    if executable() is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium, or set CHROMIUM to its path)")
+    began = time.monotonic()
+    chosen = asyncio.run(everyone(serving, serving.study.trials))
+    print(f"{RATERS} raters in {time.monotonic() - began:.0f} s")
+
+    found = store.read_answers(serving.database)
+    assert {one["rater"]: {a["trial"]: a["choice"] for a in one["trials"]} for one in found} == chosen
+    assert len(chosen) == RATERS
+    assert store.unfinished(serving.database) == 0
+    assert all(len(one["trials"]) == len(serving.study.lists[0]) for one in found)
+    lists = [
+        next(i for i, names in enumerate(serving.study.lists) if trial in names)
+        for trial in map(first, chosen.values())
+    ]
+    assert max(map(lists.count, range(6))) - min(map(lists.count, range(6))) <= 1
+
+    result = score(serving.study.key, [serving.database])
+    for share, pair in (
+        (result.first_over_second, ("first", "second")),
+        (result.first_over_original, ("first", "original")),
+        (result.second_over_original, ("second", "original")),
+    ):
+        assert share.answers == 2 * RATERS
+        assert share.low < PREFERS[frozenset(pair)] < share.high
+    assert sum(rater.counted for rater in result.raters) == RATERS
+
+
+def first(chosen: dict[str, str]) -> str:
+    return next(iter(chosen))

@@ -1,0 +1,295 @@
+"""The server as strangers and the owner reach it: what is stored, what is refused, what is never told."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from ldm.study import store
+from ldm.study.export import export
+from ldm.study.guards import Bucket, Rate
+from tests.study.samples import Exported, settings
+from tests.study.serving import TOKEN, Serving
+
+EVIL = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def serving(inputs, tmp_path_factory) -> Iterator[Serving]:
+    root = tmp_path_factory.mktemp("served")
+    study = Exported(root / "public", root / "key.json")
+    config = settings(trials=2, catch=0, practice=1, question=EVIL, consent=EVIL)
+    list(export(config, inputs.first, inputs.second, inputs.images, study.public, study.key))
+    (root / "public" / "notes.txt").write_text("not named by the page")
+    one = Serving(study, ["--newcomers", "100"])
+    one.start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def client(serving: Serving) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=serving.url) as client:
+        yield client
+
+
+def rater(number: int) -> dict[str, str]:
+    return {"rater": f"{number:016x}", "secret": f"{number:032x}"}
+
+
+def enrol(client: httpx.Client, serving: Serving, number: int) -> list[str]:
+    """The rater's trials."""
+    reply = client.post("api/raters", json={**rater(number), "study": serving.study.page["study"], "agreed": True})
+    assert reply.status_code == 200, reply.text
+    return serving.study.lists[reply.json()["list"]]
+
+
+def answer(trial: str, **changes) -> dict:
+    return {"trial": trial, "choice": "left", "response_ms": 900, "shown_ms": 3000, "looks": 1, **changes}
+
+
+def send(client: httpx.Client, number: int, *answers: dict, **changes) -> httpx.Response:
+    return client.post("api/answers", json={**rater(number), "answers": list(answers), **changes})
+
+
+def stored(serving: Serving, number: int) -> list[dict]:
+    found = [one for one, _ in store._read(serving.database) if one["rater"] == rater(number)["rater"]]
+    return found[0]["trials"] if found else []
+
+
+def test_lists_go_to_as_many_raters_each_and_the_same_message_twice_counts_once(client, serving):
+    lists = serving.study.lists
+    given = [lists.index(enrol(client, serving, number)) for number in range(100, 112)]
+    assert sorted(given) == sorted([*range(6), *range(6)])
+    trials = enrol(client, serving, 100)
+    assert trials == lists[given[0]]
+    assert send(client, 100, answer(trials[0])).json() == {"answered": [trials[0]]}
+    assert send(client, 100, answer(trials[0]), answer(trials[1])).json() == {"answered": trials[:2]}
+    assert send(client, 100, answer(trials[0], choice="right")).json() == {"answered": trials[:2]}
+    assert stored(serving, 100) == [answer(trials[0]), answer(trials[1])]
+    again = client.post("api/raters", json={**rater(100), "study": serving.study.page["study"], "agreed": True})
+    assert again.json() == {"list": given[0], "answered": trials[:2]}
+
+
+def test_forged_and_malformed_answers_are_refused_and_store_nothing(client, serving):
+    trials = enrol(client, serving, 1)
+    others = next(name for names in serving.study.lists for name in names if name not in trials)
+    good = answer(trials[0])
+    assert send(client, 1, good, secret="f" * 32).status_code == 403
+    assert send(client, 2, good).status_code == 404
+    forged = {**rater(1), "secret": "f" * 32, "study": serving.study.page["study"], "agreed": True}
+    assert client.post("api/raters", json=forged).status_code == 403
+    assert client.post("api/raters", json={**rater(3), "study": "another", "agreed": True}).status_code == 409
+    assert client.post("api/raters", json={**forged, "agreed": False}).status_code == 422
+    bad = [
+        answer("unknown"),
+        answer(others),
+        answer(trials[0], choice="both"),
+        answer(trials[0], choice=EVIL),
+        answer(trials[0], response_ms=-1),
+        answer(trials[0], response_ms=10**30),
+        answer(trials[0], response_ms=1.5),
+        answer(trials[0], looks=0),
+        answer(trials[0], looks=True),
+        answer(trials[0], more=1),
+        answer("'; DROP TABLE answers; --"),
+    ]
+    for one in bad:
+        assert send(client, 1, good, one).status_code == 422, one
+    raw = ["", "{", "[" * 30_000, '{"answers": NaN}', '{"\\ud800": "\\ud800"}', "null", '"\\ud800"']
+    for text in raw:
+        reply = client.post("api/answers", content=text, headers={"Content-Type": "application/json"})
+        assert reply.status_code in (400, 422), (text[:20], reply.status_code)
+    assert client.post("api/answers", content="{}", headers={"Content-Type": "text/plain"}).status_code == 422
+    assert stored(serving, 1) == []
+
+
+def test_bodies_that_are_too_long_are_refused_said_or_not(client):
+    body = b'{"answers": "' + b"x" * 100_000 + b'"}'
+    headers = {"Content-Type": "application/json"}
+    assert client.post("api/answers", content=body, headers=headers).status_code == 413
+    pieces = (body[i : i + 10_000] for i in range(0, len(body), 10_000))
+    assert client.post("api/answers", content=pieces, headers=headers).status_code == 413  # chunked: no length is said
+
+
+def test_other_sites_may_not_post(client, serving):
+    trials = enrol(client, serving, 4)
+    message = {**rater(4), "answers": [answer(trials[0])]}
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert client.post("api/answers", json=message, headers=headers).status_code == 403
+    assert stored(serving, 4) == []
+    own = {"Origin": serving.url.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    reply = client.post("api/answers", json=message, headers=own)
+    assert reply.status_code == 200
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def asked(serving: Serving, path: str) -> tuple[int, bytes]:
+    """A path as it is, which a client library would tidy first."""
+    with socket.create_connection(("127.0.0.1", serving.port)) as one:
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        reply = b""
+        while piece := one.recv(65536):
+            reply += piece
+    return int(reply.split()[1]), reply
+
+
+def test_nothing_is_served_but_the_page_and_its_pictures(client, serving):
+    pair = serving.study.page["lists"][0][0]
+    assert client.get(pair["left"]).content == (serving.study.public / pair["left"]).read_bytes()
+    paths = [
+        "/../key.json",
+        "/pictures/../../key.json",
+        "/pictures/..%2f..%2fkey.json",
+        "/pictures/%2e%2e/%2e%2e/key.json",
+    ]
+    paths += [
+        "/pictures/....//....//key.json",
+        "/pictures//etc/passwd",
+        "/pictures/..%5c..%5ckey.json",
+        "/pictures/%00",
+    ]
+    paths += [
+        "/key.json",
+        "/answers.db",
+        "/answers.db-wal",
+        "/notes.txt",
+        "/pictures/",
+        "/pictures",
+        "/pictures/../notes.txt",
+    ]
+    paths += ["/manifest.json", "/docs", "/openapi.json", "/api/answers", "/api/raters", "//etc/passwd", "/api/"]
+    for path in paths:
+        status, reply = asked(serving, path)
+        assert status in (400, 404, 405), path
+        assert b"careful-model" not in reply
+        assert b"SQLite" not in reply
+    for path in ("", "owner", pair["left"], "nothing"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+    assert client.get("").text.count("<script") == 2  # the pairs and the page's own: none of the question's words
+
+
+def test_counts_are_the_owners_alone(client, serving):
+    for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN}):
+        assert client.get("api/counts", headers=headers).status_code == 401
+    assert client.get("api/counts", params={"token": TOKEN}).status_code == 401
+    strange = client.get("api/counts", headers=[(b"authorization", b"Bearer \xff\xfe")])
+    assert strange.status_code == 401
+    before = client.get("api/counts", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    trials = enrol(client, serving, 5)
+    assert send(client, 5, *[answer(trial) for trial in trials]).status_code == 200
+    after = client.get("api/counts", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    grown = {key: after[key] - before[key] for key in ("started", "finished", "active", "answers")}
+    assert grown == {"started": 1, "finished": 1, "active": 0, "answers": len(trials)}
+    assert sum(one["answers"] for one in after["lists"]) == after["answers"]
+
+
+def test_a_flood_is_slowed_down(inputs, exported):
+    one = Serving(exported(trials=1, catch=0), ["--newcomers", "3", "--raters", "2"])
+    one.start()
+    with httpx.Client(base_url=one.url) as client:
+        study = one.study.page["study"]
+        replies = [
+            client.post("api/raters", json={**rater(n), "study": study, "agreed": True}).status_code for n in range(5)
+        ]
+        assert replies == [200, 200, 403, 429, 429]  # two places, then three newcomers an hour
+        trials = enrol(client, one, 0)
+        assert {send(client, 0, answer(trials[0])).status_code for _ in range(80)} == {200, 429}
+    one.stop()
+
+
+def test_it_ends_on_interrupt_keeps_what_it_took_and_prints_no_token_nor_address(exported):
+    one = Serving(exported(trials=1, catch=0))
+    one.start()
+    with httpx.Client(base_url=one.url) as client:
+        trials = enrol(client, one, 0)
+        send(client, 0, answer(trials[0]))
+        client.get("api/counts", headers={"Authorization": f"Bearer {TOKEN}"})
+        client.get("api/counts", headers={"Authorization": "Bearer wrong"})
+    said = one.stop(signal.SIGINT)
+    assert one.process.returncode == 0
+    assert one.url in said
+    assert TOKEN not in said
+    assert "GET" not in said
+    assert "Traceback" not in said
+    assert stored(one, 0) == [answer(trials[0])]
+    one.start({"LDM_OWNER_TOKEN": ""})
+    with httpx.Client(base_url=one.url) as client:
+        assert send(client, 0, answer(trials[1])).json() == {"answered": trials[:2]}
+    made = one.stop(signal.SIGINT).split("/owner#")[1].split()[0]
+    assert len(made) == 32
+
+
+def test_mistakes_of_the_owner_are_one_line(exported, tmp_path):
+    study = exported(trials=1, catch=0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"{port}: address already in use" in mistake(Serving(study, port=port))
+    assert "not a page of a study" in mistake(Serving(Exported(tmp_path / "public", tmp_path / "key.json")))
+    assert "public folder" in mistake(Serving(study, ["--answers", str(study.public / "answers.db")]))
+    assert "too short" in mistake(Serving(study, ["--owner-token", "short"]))
+    text = tmp_path / "text.db"
+    text.write_text("not a database, but long enough to be looked at as one" * 20)
+    assert "not a database" in mistake(Serving(study, ["--answers", str(text)]))
+    other = exported("other", trials=2, catch=0)
+    store.Store(tmp_path / "other.db", other.page["study"], other.lists).close()
+    assert "holds answers to study" in mistake(Serving(study, ["--answers", str(tmp_path / "other.db")]))
+    next((study.public / "pictures").iterdir()).unlink()
+    assert "missing" in mistake(Serving(study))
+
+
+def mistake(one: Serving) -> str:
+    """What the command raises, which the command line prints."""
+    done = subprocess.run(one.command(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    last = done.stderr.replace("│", " ").splitlines()
+    return " ".join(" ".join(last[[i for i, line in enumerate(last) if "ValueError" in line][-1] :]).split())
+
+
+def test_who_left_makes_room_and_may_come_back(tmp_path, monkeypatch):
+    now = datetime.now(UTC)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return now
+
+    monkeypatch.setattr(store, "datetime", Clock)
+    one = store.Store(tmp_path / "answers.db", "study", [["a"], ["b"]])
+    assert [one.enrol(str(n), "secret").assigned for n in range(2)] == [0, 1]
+    one.record("1", "secret", [answer("b")])
+    now += timedelta(hours=1)
+    assert one.enrol("2", "secret").assigned == 0  # rater 0 is gone, rater 1 has finished
+    with pytest.raises(store.RefusedError, match="Enough"):
+        one.enrol("3", "secret", most=2)
+    back = one.record("0", "secret", [answer("a")])
+    assert back == store.Place(assigned=0, answered=["a"])
+    assert [rater["rater"] for rater in store.read_answers(tmp_path / "answers.db")] == ["0", "1"]
+    assert store.unfinished(tmp_path / "answers.db") == 1
+    one.close()
+
+
+def test_a_bucket_fills_again(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bucket = Bucket(Rate(burst=2, per_second=0.5))
+    assert [bucket.take("a") for _ in range(3)] == [True, True, False]
+    assert bucket.take("b")
+    now = 2.0
+    assert [bucket.take("a") for _ in range(2)] == [True, False]
+
+
+def test_the_database_holds_no_address_and_no_secret(client, serving):
+    enrol(client, serving, 0xABCDEF)
+    content = b"".join(path.read_bytes() for path in serving.database.parent.glob("answers.db*"))
+    assert b"127.0.0.1" not in content
+    assert rater(0xABCDEF)["secret"].encode() not in content
+    assert json.dumps(serving.study.lists).encode()[:40] in content
