@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ldm.autoencoder.health import health_of
@@ -16,16 +16,15 @@ from ldm.data.batches import mixed
 from ldm.data.pictures import low_resolution, psnr, to_float, to_uint8
 from ldm.data.shards import Images
 from ldm.evaluation.config import AutoencoderEvaluation
-from ldm.evaluation.features import Extractor, extractor
+from ldm.evaluation.features import extractor
+from ldm.evaluation.fidelity import InceptionScore
 from ldm.evaluation.figure import Means
+from ldm.evaluation.jackknife import of_replicates
 from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
-
-# isort: split
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
 BICUBIC = 4
 """The baseline: bicubically this many times smaller, and back."""
@@ -103,7 +102,7 @@ def evaluate_autoencoder(
     extract, distance = extractor(features, device), PerceptualDistance(perceptual, device)
     references = RealStatistics.load(reference, extract)
     statistics, health, reconstruction = Statistics(), health_of(model), Reconstruction(distance)
-    classified: list[Tensor] = []
+    score: InceptionScore | None = None
     count = min(config.count, len(real))
     measured = mixed(count, len(real))
     for start in range(0, count, config.batch):
@@ -112,28 +111,29 @@ def evaluate_autoencoder(
         back, moments = _reconstruct(model, padded(pixels, config.batch), device)
         found, logits = extract(back.to(device))
         statistics.add(found[: len(pixels)])
-        classified += [] if logits is None else [logits[: len(pixels)]]
+        if logits is not None:
+            score = score or InceptionScore()
+            score.add(logits[: len(pixels)])
         health.add(Moments(moments.mean[: len(pixels)], moments.std[: len(pixels)]))
         reconstruction.add([real.ids[i] for i in indices.tolist()], pixels, back[: len(pixels)], config.batch)
         yield Progress(done=start + len(pixels), total=count, unit="pictures")
-    key = f"r{extract.key('fd')}"
-    figures = {key: references.distance(statistics), f"{key}_floor": references.floor}
-    figures |= _score(classified, extract)
-    latents = health.report()
+    key, latents = f"r{extract.key('fd')}", health.report()
+    figures = {key: references.distance(statistics), **references.beside(key)}
     figures |= reconstruction.means.figures() | _latent_figures(latents)
-    intervals = {key: [rounded(end) for end in ends] for key, ends in reconstruction.means.intervals().items()}
+    intervals = {key: references.distance_interval(statistics), **reconstruction.means.intervals()}
+    if score:
+        key, parts = f"r{extract.key('is')}", score.scores()
+        figures |= {key: parts.mean().item(), f"{key}_std": parts.std(correction=0).item()}
+        intervals[key] = of_replicates(parts)
     about: dict[str, Any] = {"count": count, "split": config.split, "batch": config.batch, "bicubic": BICUBIC}
     about |= _sizes(config, autoencoder, real.info["size"])
     about["latent_warnings"] = latents["warnings"]
     about |= {"autoencoder": identity(autoencoder), **references.describe(count), **distance.about}
-    write_json(out, {"figures": {k: rounded(v) for k, v in figures.items()}, "intervals": intervals, "about": about})
-
-
-def _score(classified: Sequence[Float[Tensor, "b k"]], extract: Extractor) -> dict[str, float]:
-    """The reconstructions' Inception score, where the features come with classes."""
-    if not classified:
-        return {}
-    logits = torch.cat(list(classified))
-    score = isc_features_to_metric(logits, splits=min(10, len(logits)))
-    key = f"r{extract.key('is')}"
-    return {key: score[KEY_METRIC_ISC_MEAN], f"{key}_std": score[KEY_METRIC_ISC_STD]}
+    write_json(
+        out,
+        {
+            "figures": {key: rounded(value) for key, value in figures.items()},
+            "intervals": {key: [rounded(end) for end in ends] for key, ends in intervals.items() if ends},
+            "about": about,
+        },
+    )

@@ -14,7 +14,7 @@ from ldm.data.shards import Images
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Interval, Means, Row
 from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, ssim
-from ldm.evaluation.statistics import RealStatistics, Statistics, frechet, padded, rounded
+from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 
 EDGES = np.linspace(0, 1, 11)
 """LaMa's bins of the hidden share of a picture (arXiv 2109.07161); each holds its lower edge, the last both."""
@@ -39,8 +39,7 @@ class Distances:
         self._originals.add(originals)
 
     def to_originals(self) -> dict[str, float]:
-        made, originals = (each.gaussian().over(self._real.scale) for each in (self._made, self._originals))
-        return {f"{self._key}_originals": frechet(originals, made)}
+        return {f"{self._key}_originals": self._real.between(self._originals, self._made)}
 
     def figures(self) -> dict[str, float]:
         return {self._key: self._real.distance(self._made)} | self.to_originals()

@@ -42,8 +42,9 @@ def images(request, tmp_path_factory):
     folder.mkdir()
     coarse = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     pictures = to_uint8(torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic") * 2 - 1)
-    write_shards(folder, "test", (Example(id=f"{i:02d}", image=encode(p)) for i, p in enumerate(pictures)))
-    write_json(folder / "dataset.json", {"size": size, "splits": {"test": 8}})
+    for split in ("train", "test"):
+        write_shards(folder, split, (Example(id=f"{i:02d}", image=encode(p)) for i, p in enumerate(pictures)))
+    write_json(folder / "dataset.json", {"size": size, "splits": {"train": 8, "test": 8}})
     write_manifest(folder)
     return folder
 
@@ -88,7 +89,7 @@ def test_a_first_stage_is_measured_at_any_size_and_says_both(measure, images, fi
     figures, size = result["figures"], read_json(images / "dataset.json")["size"]
     assert result["about"]["size"] == size
     assert result["about"]["training"] == {"dataset": "smooth-32", "size": 32 if size == 32 else None}
-    for key in ("psnr", "ssim", "lpips_random_trunk", "bicubic_psnr"):
+    for key in ("psnr", "ssim", "lpips_random_trunk", "bicubic_psnr", "rfd_random_conv"):
         low, high = result["intervals"][key]
         assert low <= figures[key] <= high
     assert ("codebook_used" in figures) == (first_stage.name == "vq")

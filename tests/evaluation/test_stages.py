@@ -171,6 +171,23 @@ def test_the_identity_autoencoder_is_perfect(run, scenes, none, real, tmp_path):
     assert figures["latent_noise_1"] == 0
 
 
+def test_copied_samples_are_said_to_be(run, sampled, scenes, none, real, originals, tmp_path):
+    train = Images(scenes, "train")
+    copies = [train.pixels(i) for i in range(24)]
+    samples = sampled(tmp_path / "s", originals[0], copies, channels="none")
+    result = measure(section("neighbours"), run, samples, scenes, real, none, tmp_path / "m.json")
+    assert result["figures"] == {"memorised": 1}
+    assert result["intervals"]["memorised"] == [pytest.approx(0.862, abs=1e-3), 1]
+    assert [n["train_id"] for n in result["about"]["neighbours"]] == train.ids
+    assert [n["id"] for n in result["about"]["neighbours"]] == originals[0]
+
+
+def test_clip_score_without_weights_is_refused(run, sampled, scenes, none, real, originals, tmp_path):
+    samples = sampled(tmp_path / "s", originals[0], originals[1], captions=originals[2])
+    with pytest.raises(ValueError, match="clip_score needs weights of kind clip"):
+        measure(section("clip_score"), run, samples, scenes, real, none, tmp_path / "m.json")
+
+
 def test_numbers_are_short_enough_to_read(run, sampled, scenes, none, real, originals, tmp_path):
     samples = sampled(tmp_path / "s", originals[0], originals[1][::-1])
     measure(section("fidelity"), run, samples, scenes, real, none, tmp_path / "m.json")
