@@ -14,7 +14,7 @@ from ldm.diffusion import config as c
 class Schedule:
     """noisy = alpha[step] * latent + sigma[step] * noise, with alpha^2 + sigma^2 = 1; float32, computed in float64.
 
-    sigma is never 0. alpha falls, and is 0 at the last step where the terminal SNR is zero; a regression has that one alone.
+    sigma is never 0. alpha falls, and is 0 at the last step where the terminal SNR is zero; a regression has only that.
     """
 
     alpha: Float[Tensor, " T"]

@@ -202,4 +202,4 @@ def test_only_the_flows_the_report_and_what_is_no_stage_read_params_by_themselve
         for name in node.names
         if name.name == "load"
     }
-    assert readers == {"ldm/report/collect.py", "ldm/cli/importing.py", "ldm/interop/folders.py"}
+    assert readers == {"ldm/report/collect.py", "ldm/cli/importing.py", "ldm/cli/study.py", "ldm/interop/folders.py"}
