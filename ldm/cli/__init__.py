@@ -2,7 +2,7 @@
 
 import typer
 
-from ldm.cli import colorize, exporting, importing, inpaint, reconstruct, sample, upscale
+from ldm.cli import colorize, exporting, importing, inpaint, reconstruct, sample, study, upscale
 from ldm.cli.mistakes import Commands
 
 app = typer.Typer(
@@ -21,3 +21,4 @@ app.command("colorize", epilog=colorize.EXAMPLES)(colorize.colorize)
 app.command("reconstruct", epilog=reconstruct.EXAMPLES)(reconstruct.reconstruct)
 app.command("import", epilog=importing.EXAMPLES)(importing.import_)
 app.command("export", epilog=exporting.EXAMPLES)(exporting.export)
+app.add_typer(study.app, name="study")

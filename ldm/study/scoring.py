@@ -1,18 +1,18 @@
-"""Preferences as in table 4 of the paper, with intervals that know that answers of one rater are alike."""
+"""Preferences as in table 4 of the paper: who counts, how sure they are, how far raters agree, and every answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from jaxtyping import Bool, Int
-from scipy.stats import norm
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ldm.study.answers import Answers, Key, read_answers, read_key
+from ldm.files import whole
+from ldm.study.answers import Answers, Key, read_answers, read_key, unfinished
+from ldm.study.statistics import agreement, design_effect, sign_test, wilson
 from ldm.study.trials import COMPARISONS, EVIDENT, Shown
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,15 @@ class Share:
     answers: int
     low: float
     high: float
+    design_effect: float
+    """How many clustered answers are worth one independent one; what a power calculation of a next study takes."""
+    agreement: float | None
+    """Krippendorff's alpha between raters of the same pair; None where it has no meaning."""
+    raters_for: int
+    """Raters who chose the one more often."""
+    raters_against: int
+    p: float
+    """Of the two-sided sign test on these raters."""
 
     @property
     def share(self) -> float:
@@ -31,7 +40,14 @@ class Share:
     @property
     def other(self) -> "Share":
         """The same answers, seen from the other side."""
-        return Share(chosen=self.answers - self.chosen, answers=self.answers, low=1 - self.high, high=1 - self.low)
+        return replace(
+            self,
+            chosen=self.answers - self.chosen,
+            low=1 - self.high,
+            high=1 - self.low,
+            raters_for=self.raters_against,
+            raters_against=self.raters_for,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +68,16 @@ class Score:
     """Table 4 of the paper for one study."""
 
     study: str
+    task: str
     first: str
     second: str
+    catch_pass: float
+    """Who got a smaller part of the attention checks right is left out."""
+    counted: int
+    """Raters whose answers the shares are made of."""
+    left_out: int
+    unfinished: int
+    """Raters of a server's database who agreed and did not come to the end."""
     first_over_original: Share
     """Task 1."""
     second_over_original: Share
@@ -80,8 +104,13 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
     first, second, each_other = (_share(opened, counted, *comparison) for comparison in COMPARISONS)
     return Score(
         study=opened.study,
+        task=opened.task,
         first=opened.first,
         second=opened.second,
+        catch_pass=opened.catch_pass,
+        counted=len(counted),
+        left_out=len(everyone) - len(counted),
+        unfinished=sum(unfinished(path) for path in answers),
         first_over_original=first,
         second_over_original=second,
         first_over_second=each_other,
@@ -89,9 +118,43 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
     )
 
 
+def write_parquet(path: Path, key: Path, answers: Sequence[Path]) -> None:
+    """Every answer of every rater as a row, those left out too, with what stood where: sorted by rater and trial."""
+    opened = read_key(key)
+    rows = []
+    for one in read_answers(answers, opened):
+        counted = _rater(opened, one).counted
+        for answer in sorted(one.trials, key=lambda a: a.trial):
+            trial = opened.trials[answer.trial]
+            comparison = next(c for c in (*COMPARISONS, EVIDENT) if {trial.left, trial.right} == set(c))
+            rows.append(
+                {
+                    "rater": one.rater,
+                    "trial": answer.trial,
+                    "source": trial.source,
+                    "comparison": " | ".join(opened.names[shown] for shown in comparison),
+                    "left": opened.names[trial.left],
+                    "right": opened.names[trial.right],
+                    "choice": answer.choice,
+                    "chosen": opened.names[_chosen(opened, answer.trial, answer.choice)],
+                    "response_ms": answer.response_ms,
+                    "shown_ms": answer.shown_ms,
+                    "looks": answer.looks,
+                    "counted": counted,
+                }
+            )
+    with whole(path) as beside:
+        pq.write_table(pa.Table.from_pylist(rows), beside)
+
+
+def _chosen(key: Key, trial: str, choice: str) -> Shown:
+    entry = key.trials[trial]
+    return entry.left if choice == "left" else entry.right
+
+
 def _rater(key: Key, answers: Answers) -> Rater:
     checks = [a for a in answers.trials if {key.trials[a.trial].left, key.trials[a.trial].right} == set(EVIDENT)]
-    right = sum(getattr(key.trials[a.trial], a.choice) == EVIDENT[0] for a in checks)
+    right = sum(_chosen(key, a.trial, a.choice) == EVIDENT[0] for a in checks)
     return Rater(
         name=answers.rater,
         right=right,
@@ -103,49 +166,28 @@ def _rater(key: Key, answers: Answers) -> Rater:
 
 
 def _share(key: Key, raters: Sequence[Answers], one: Shown, other: Shown) -> Share:
-    wanted = {name for name, trial in key.trials.items() if {trial.left, trial.right} == {one, other}}
+    """Lists show the same pair on other sides, so a pair is known by its original."""
+    wanted = {name: trial for name, trial in key.trials.items() if {trial.left, trial.right} == {one, other}}
     rows = [
-        (getattr(key.trials[a.trial], a.choice) == one, number, a.trial)
-        for number, answers in enumerate(raters)
+        (_chosen(key, a.trial, a.choice) == one, answers.rater, wanted[a.trial].source)
+        for answers in raters
         for a in answers.trials
         if a.trial in wanted
     ]
-    chosen, rater, trial = zip(*rows, strict=True)
-    low, high = interval(np.array(chosen), np.array(rater), np.unique(trial, return_inverse=True)[1])
-    return Share(chosen=sum(chosen), answers=len(rows), low=low, high=high)
-
-
-def interval(
-    chosen: Bool[np.ndarray, " n"], rater: Int[np.ndarray, " n"], pair: Int[np.ndarray, " n"]
-) -> tuple[float, float]:
-    """Wilson's 95 % interval of the mean of `chosen`; with several raters, at the effective number of answers.
-
-    n answers of several raters to the same pairs are worth fewer than n independent ones. The design effect is the
-    variance of the mean with answers clustered, over the binomial one; clusters by rater and by pair each count
-    for what they add (never less than nothing), and Wilson's formula takes n over it, as in Franco, Little, Louis and
-    Slud, "Comparative study of confidence intervals for proportions in complex sample surveys" (2019). Where all
-    answers agree nothing can be said of their likeness, and n stands.
-    """
-    n, share = len(chosen), float(chosen.mean())
-    effect = 1.0
-    if len(np.unique(rater)) > 1 and 0 < share < 1:
-        residual = chosen - share
-        effect += sum(max(0.0, _design_effect(residual, clusters) - 1) for clusters in (rater, pair))
-    return wilson(share, n / effect)
-
-
-def _design_effect(residual: np.ndarray, cluster: np.ndarray) -> float:
-    """Variance of the mean with these clusters over that without any."""
-    sums = np.bincount(np.unique(cluster, return_inverse=True)[1], weights=residual)
-    count = len(sums)
-    if count < 2:
-        return 1.0
-    return float(count / (count - 1) * (sums**2).sum() / (residual**2).sum())
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion `share` in [0, 1] seen in `n` answers (Wilson 1927)."""
-    z = norm.ppf((1 + CONFIDENCE) / 2)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    choices, names, sources = zip(*rows, strict=True)
+    chosen = np.array(choices)
+    rater, pair = (np.unique(cluster, return_inverse=True)[1] for cluster in (names, sources))
+    effect = design_effect(chosen, rater, pair)
+    low, high = wilson(float(chosen.mean()), len(chosen) / effect)
+    raters_for, raters_against, p = sign_test(chosen, rater)
+    return Share(
+        chosen=int(chosen.sum()),
+        answers=len(chosen),
+        low=low,
+        high=high,
+        design_effect=effect,
+        agreement=agreement(chosen, pair),
+        raters_for=raters_for,
+        raters_against=raters_against,
+        p=p,
+    )

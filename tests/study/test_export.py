@@ -1,8 +1,8 @@
 """What an exported study promises: it is blind, balanced, repeatable, and refuses sets that do not belong together."""
 
-import json
+import io
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from ldm.data.pictures import read, to_png
 from ldm.files import read_json, sha256, write_json, write_manifest
 from ldm.study.export import export
 from ldm.study.pictures import mosaic, same_length
-from ldm.study.trials import plan
-from tests.study.samples import IDS, original, settings, write_originals, write_samples
+from ldm.study.trials import COMPARISONS, Trial, plan
+from tests.study.samples import IDS, Exported, holed, original, settings, write_originals, write_samples
 
 
 def chunks(png: bytes) -> list[bytes]:
@@ -30,31 +30,60 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def met(trial: Trial) -> frozenset[str]:
+    return frozenset((trial.left, trial.right))
+
+
 @pytest.mark.parametrize("trials", [1, 5, 8])
-def test_each_comparison_stands_on_either_side_equally_often(trials):
-    planned = plan(settings(trials=trials, catch=6), sorted(IDS))
-    left = Counter((frozenset((t.left, t.right)), t.left) for t in planned.trials)
-    for pair, count in Counter(frozenset((t.left, t.right)) for t in planned.trials).items():
-        assert count == (6 if "mosaic" in pair else trials)
-        assert abs(2 * max(left[pair, side] for side in pair) - count) <= 1
+def test_each_comparison_stands_on_either_side_equally_often_for_each_rater(trials):
+    planned = plan(settings(trials=trials, catch=6), sorted(IDS), "secret")
+    assert len(planned.lists) == 6
+    for trials_of_one in planned.lists:
+        left = Counter((met(t), t.left) for t in trials_of_one)
+        for pair, count in Counter(met(t) for t in trials_of_one).items():
+            assert count == (6 if "mosaic" in pair else trials)
+            assert abs(2 * max(left[pair, side] for side in pair) - count) <= 1
 
 
-def test_no_original_comes_twice_where_there_are_enough():
-    planned = plan(settings(trials=8, catch=6, practice=2), sorted(IDS))
-    sources = [t.source for t in (*planned.practice, *planned.trials)]
-    assert len(sources) == len(set(sources)) == 3 * 8 + 6 + 2
+def test_no_rater_sees_an_original_twice():
+    planned = plan(settings(trials=8, catch=6, practice=2), sorted(IDS), "secret")
+    for trials in planned.lists:
+        sources = [t.source for t in (*planned.practice, *trials)]
+        assert len(sources) == len(set(sources)) == 3 * 8 + 6 + 2
 
 
-def test_no_original_comes_twice_in_a_comparison_even_where_there_are_few():
-    planned = plan(settings(trials=8, catch=0), sorted(IDS)[:8])
-    seen = Counter((frozenset((t.left, t.right)), t.source) for t in planned.trials)
-    assert set(seen.values()) == {1}
+def test_over_all_lists_every_original_is_in_every_comparison_on_both_sides():
+    planned = plan(settings(trials=8, catch=0), sorted(IDS), "secret")
+    seen = Counter((t.source, t.left, t.right) for trials in planned.lists for t in trials)
+    pairs = {pair for one in COMPARISONS for pair in (one, one[::-1])}
+    sources = {source for source, *_ in seen}
+    assert len(sources) == 3 * 8
+    assert seen == Counter((source, *pair) for source in sources for pair in pairs)
+
+
+def test_every_second_list_is_the_one_before_it_mirrored():
+    planned = plan(settings(trials=5, catch=3), sorted(IDS), "secret")
+    for one, other in zip(planned.lists[::2], planned.lists[1::2], strict=True):
+        assert {(t.source, t.left, t.right) for t in one} == {(t.source, t.right, t.left) for t in other}
+
+
+def test_names_of_trials_are_unique_over_all_lists():
+    planned = plan(settings(trials=8, catch=6, practice=2), sorted(IDS), "secret")
+    names = [t.name for t in chain(planned.practice, *planned.lists)]
+    assert len(names) == len(set(names)) == 2 + 6 * (3 * 8 + 6)
 
 
 def test_the_order_mixes_the_comparisons():
-    planned = plan(settings(trials=8), sorted(IDS))
-    kinds = [frozenset((t.left, t.right)) for t in planned.trials]
-    assert sum(a != b for a, b in pairwise(kinds)) > len(kinds) / 3
+    for trials in plan(settings(trials=8), sorted(IDS), "secret").lists:
+        kinds = [met(t) for t in trials]
+        assert sum(a != b for a, b in pairwise(kinds)) > len(kinds) / 3
+
+
+def test_the_seed_alone_does_not_tell_the_names(inputs, exported, tmp_path):
+    other = write_samples(tmp_path / "other", IDS, 9)
+    out = Exported(tmp_path / "elsewhere" / "public", tmp_path / "elsewhere" / "key.json")
+    list(export(settings(), other, inputs.second, inputs.images, out.public, out.key))
+    assert not out.trials.keys() & exported().trials.keys()
 
 
 def test_two_exports_are_equal_to_the_byte_and_another_seed_is_not(exported):
@@ -70,9 +99,33 @@ def test_nothing_published_names_a_method_an_original_or_a_kind_of_trial(exporte
     for name, content in files(study.public).items():
         for secret in secrets:
             assert secret.encode() not in content, (name, secret)
-    page = (study.public / "index.html").read_text()
-    told = json.loads(page.split('id="study">')[1].split("</script>")[0])
-    assert {key for trial in told["trials"] for key in trial} == {"trial", "left", "middle", "right"}
+    told = [pair for pairs in (study.page["practice"], *study.page["lists"]) for pair in pairs]
+    assert {key for pair in told for key in pair} == {"trial", "left", "middle", "right"}
+
+
+def test_the_page_holds_the_hash_of_the_key_that_was_sealed(exported):
+    study = exported()
+    assert study.page["key_sha256"] == sha256(study.key)
+
+
+def test_a_picture_is_one_file_wherever_it_is_shown(exported):
+    study = exported(trials=4, catch=2, practice=1)
+    # Three of each original that is compared, two of each that is evident, and what stands in the middle.
+    assert len(list((study.public / "pictures").iterdir())) == 12 * 4 + 3 * 3
+
+
+def test_pictures_of_another_format_tell_nothing_either(inputs, tmp_path):
+    def jpeg(image: Image.Image) -> bytes:
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[0x010E] = "painted by the hasty model"
+        image.save(file, "JPEG", quality=60, exif=exif, comment="hasty")
+        return file.getvalue()
+
+    other = write_samples(tmp_path / "folder", IDS, 30, encode=jpeg)
+    list(export(settings(), inputs.first, other, inputs.images, tmp_path / "public", tmp_path / "key.json"))
+    pictures = list((tmp_path / "public" / "pictures").iterdir())
+    assert len({p.stat().st_size for p in pictures}) == 1
+    assert {tuple(dict.fromkeys(chunks(p.read_bytes()))) for p in pictures} == {(b"IHDR", b"IDAT", b"paDd", b"IEND")}
 
 
 def test_pictures_differ_in_nothing_but_their_pixels(exported):
@@ -92,19 +145,18 @@ def test_pictures_were_written_in_order_of_their_names(exported):
 
 def test_the_key_tells_what_the_page_shows(exported):
     study = exported()
-    page = (study.public / "index.html").read_text()
-    told = json.loads(page.split('id="study">')[1].split("</script>")[0])
     checked = 0
-    for trial in told["trials"]:
-        entry = study.trials[trial["trial"]]
+    for pair in chain.from_iterable(study.page["lists"]):
+        entry = study.trials[pair["trial"]]
         for side in ("left", "right"):
             if entry[side] in ("original", "mosaic"):
                 image = original(IDS[entry["source"]])
                 expected = mosaic(image) if entry[side] == "mosaic" else image
-                with Image.open(study.public / trial[side]) as shown:
+                with Image.open(study.public / pair[side]) as shown:
                     assert shown.tobytes() == expected.resize((64, 64), Image.Resampling.NEAREST).tobytes()
                 checked += 1
-    assert checked == 2 * 4 + 2 * 2
+    assert checked == 6 * (2 * 4 + 2 * 2)
+    assert study.lists == [[pair["trial"] for pair in pairs] for pairs in study.page["lists"]]
 
 
 def test_the_manifest_lists_every_file(exported):
@@ -119,9 +171,25 @@ def test_a_question_is_text_not_markup(exported):
 
 
 def test_plain_studies_show_two_pictures(exported):
-    page = (exported(task="any", question="default").public / "index.html").read_text()
-    assert '"middle"' not in page.split('id="study">')[1].split("</script>")[0]
-    assert "Which of the two images looks better?" in page
+    told = exported(task="any", question="default").page
+    assert all("middle" not in pair for pairs in told["lists"] for pair in pairs)
+    assert told["question"] == "Which of the two images looks better?"
+
+
+def test_inpainting_shows_the_hole_in_the_middle(inputs, tmp_path):
+    first, second = (write_samples(tmp_path / str(n), IDS, n, channels="mask") for n in (8, 60))
+    study = Exported(tmp_path / "public", tmp_path / "key.json")
+    list(export(settings(task="inpainting"), first, second, inputs.images, study.public, study.key))
+    assert "more realistic inpainted regions" in study.page["question"]
+    for pair in study.page["lists"][0]:
+        expected = holed(original(IDS[study.trials[pair["trial"]]["source"]]))
+        with Image.open(study.public / pair["middle"]) as shown:
+            assert shown.tobytes() == expected.resize((64, 64), Image.Resampling.NEAREST).tobytes()
+
+
+def test_consent_is_asked_in_the_study_s_words(exported):
+    assert "random number" in exported("default").page["consent"]
+    assert exported("own", consent="Do you agree?").page["consent"] == "Do you agree?"
 
 
 def test_padding_keeps_a_picture_whole():
@@ -141,23 +209,25 @@ def refusal(first, second, images, out, **changes) -> str:
 
 
 def test_sets_that_do_not_belong_together_are_refused(inputs, tmp_path):
-    few = dict(list(IDS.items())[:3])
+    few = dict(list(IDS.items())[:12])
     others = {f"other-{i}": i for i in range(10)}
     too_few = write_samples(tmp_path / "few", few, 8)
     strangers = write_samples(tmp_path / "strangers", others, 8)
     larger = write_samples(tmp_path / "larger", IDS, 8, size=32)
     coarser = write_samples(tmp_path / "coarser", IDS, 8, low=2)
-    plain = write_samples(tmp_path / "plain", IDS, 8, low=0)
+    plain = write_samples(tmp_path / "plain", IDS, 8, channels="none")
     elsewhere = write_originals(tmp_path / "elsewhere", others)
     first, second, images = inputs.first, inputs.second, inputs.images
-    assert "3 originals in common, the study needs 4" in refusal(first, too_few, images, tmp_path)
+    assert "12 originals in common, the study needs 15" in (told := refusal(first, too_few, images, tmp_path))
+    assert told.endswith("or lower trials to 3")
+    assert refusal(first, too_few, images, tmp_path, catch=12).endswith("raise the samples' count")
     assert "no original in common" in refusal(first, strangers, images, tmp_path)
     assert "would tell which is which" in refusal(larger, second, images, tmp_path)
     assert "another low-resolution image" in refusal(first, coarser, images, tmp_path)
-    assert "no low-resolution image" in refusal(plain, second, images, tmp_path)
+    assert "made from no low-resolution image" in refusal(plain, second, images, tmp_path)
     assert "set dataset to the one" in refusal(first, second, elsewhere, tmp_path)
     turned = write_samples(tmp_path / "turned", IDS, 8)
-    write_json(turned / "sampling.json", {"split": "train", "random_views": True})
+    write_json(turned / "sampling.json", {"split": "train", "random_views": True, "condition": {"channels": "none"}})
     write_manifest(turned)
     assert "sample another split" in refusal(first, turned, images, tmp_path)
     assert "run the stage" in refusal(first, tmp_path / "missing", images, tmp_path)

@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from ldm.study.scoring import interval, score, wilson
+from ldm.study.scoring import score, write_parquet
+from ldm.study.statistics import agreement, interval, sign_test, wilson
 
 RANK = {"mosaic": 0, "second": 1, "first": 2, "original": 3}
 
 
 def answered(study, path: Path, rater: int, /, *, prefer=RANK.__getitem__, **changes) -> Path:
-    """A file of answers by a rater who always takes the side that `prefer` ranks higher."""
+    """A file of answers by a rater who always takes the side that `prefer` ranks higher, in the list of its turn."""
+    own = study.lists[rater % len(study.lists)]
     trials = [
         {
             "trial": name,
@@ -24,7 +27,7 @@ def answered(study, path: Path, rater: int, /, *, prefer=RANK.__getitem__, **cha
             "shown_ms": 3000,
             "looks": 1,
         }
-        for name, entry in study.trials.items()
+        for name, entry in ((name, study.trials[name]) for name in own)
     ]
     values = {"study": json.loads(study.key.read_text())["study"], "rater": f"{rater:016x}", "trials": trials}
     path.write_text(json.dumps(values | changes))
@@ -66,6 +69,38 @@ def test_intervals_cover_where_raters_and_pictures_differ():
     assert covered / 300 > 0.88 > plain / 300
 
 
+def test_agreement_is_krippendorffs():
+    """Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), example A: two observers, ten items."""
+    meg, owen = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
+    chosen, pair = np.array(meg + owen, bool), np.tile(np.arange(10), 2)
+    assert agreement(chosen, pair) == pytest.approx(0.095, abs=5e-4)
+    alone = np.append(chosen, True), np.append(pair, 10)  # seen by one: says nothing of agreement
+    assert agreement(*alone) == agreement(chosen, pair)
+
+
+def test_agreement_is_one_where_all_agree_and_none_where_nobody_could_disagree():
+    chosen, pair = np.tile([True, False, True], 4), np.tile([0, 1, 2], 4)
+    assert agreement(chosen, pair) == 1
+    assert agreement(np.ones(6, bool), np.repeat([0, 1], 3)) is None
+    assert agreement(np.array([True, False]), np.array([0, 1])) is None
+
+
+def test_the_sign_test_asks_each_rater_once():
+    rater = np.repeat(np.arange(8), 5)
+    mostly = np.tile([True, True, True, False, False], 8)
+    assert sign_test(mostly, rater) == (8, 0, pytest.approx(2 / 2**8))
+    assert sign_test(np.tile([True, False], 4), np.repeat(np.arange(4), 2)) == (0, 0, 1.0)
+
+
+def test_the_sign_test_is_not_taken_in_by_raters_who_answer_alike():
+    rng, found = np.random.default_rng(2), 0
+    rater = np.repeat(np.arange(11), 20)
+    for _ in range(400):
+        leaning = rng.choice([0.2, 0.8], size=11)  # nobody is undecided, and all together are
+        found += sign_test(rng.random(220) < leaning[rater], rater)[2] <= 0.05
+    assert found / 400 <= 0.05
+
+
 def test_a_known_preference_is_found(exported, tmp_path):
     study = exported(trials=8)
     result = score(study.key, [answered(study, tmp_path / f"{i}.json", i) for i in range(3)])
@@ -78,7 +113,7 @@ def test_a_known_preference_is_found(exported, tmp_path):
 
 def test_sides_chosen_blindly_prefer_nothing(exported, tmp_path):
     study = exported(trials=8, catch=0)
-    always_left = [{"trial": t, "choice": "left", "response_ms": 1, "shown_ms": 1, "looks": 1} for t in study.trials]
+    always_left = [{"trial": t, "choice": "left", "response_ms": 1, "shown_ms": 1, "looks": 1} for t in study.lists[1]]
     result = score(study.key, [answered(study, tmp_path / "a.json", 1, trials=always_left)])
     assert {result.first_over_original.share, result.second_over_original.share, result.first_over_second.share} == {
         0.5
@@ -96,6 +131,41 @@ def test_a_rater_who_fails_the_attention_checks_is_left_out(exported, tmp_path):
         score(study.key, [careless])
 
 
+def test_who_began_and_did_not_finish_is_counted_as_such(exported, tmp_path):
+    study = exported()
+    result = score(study.key, [answered(study, tmp_path / "a.json", 1)])
+    assert (result.counted, result.left_out, result.unfinished) == (1, 0, 0)
+
+
+def test_raters_of_mirrored_lists_agree_where_they_choose_the_same_pictures(exported, tmp_path):
+    study = exported()
+    files = [answered(study, tmp_path / f"{i}.json", i) for i in range(6)]
+    dissenting = answered(study, tmp_path / "6.json", 6, prefer={**RANK, "first": 1, "second": 2}.__getitem__)
+    mixed = score(study.key, [*files, dissenting]).first_over_second
+    assert mixed.agreement is not None
+    assert (mixed.raters_for, mixed.raters_against, mixed.answers) == (6, 1, 7 * 4)
+    assert mixed.other.raters_for == 1
+    # Twelve pairs of two raters, four of them seen a third time by the one who chose otherwise.
+    assert mixed.agreement == pytest.approx(1 - 27 * (4 * 2 * 1 / 2) / (24 * 4))
+
+
+def test_every_answer_is_a_row_with_what_stood_where(exported, tmp_path):
+    study = exported()
+    careless = answered(study, tmp_path / "1.json", 1, prefer=lambda shown: -RANK[shown])
+    careful = answered(study, tmp_path / "2.json", 2)
+    write_parquet(tmp_path / "answers.parquet", study.key, [careful, careless])
+    rows = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert len(rows) == 2 * 14
+    for row in rows:
+        entry = study.trials[row["trial"]]
+        names = {"first": "careful-model", "second": "hasty-model"}
+        assert row["source"] == entry["source"]
+        assert row["left"] == names.get(entry["left"], entry["left"])
+        assert row["chosen"] == row[row["choice"]]
+        assert {row["left"], row["right"]} == set(row["comparison"].split(" | "))
+    assert {(row["rater"], row["counted"]) for row in rows} == {(f"{1:016x}", False), (f"{2:016x}", True)}
+
+
 def test_a_rater_counts_once_and_the_order_of_files_and_answers_does_not_matter(exported, tmp_path):
     study = exported()
     one = answered(study, tmp_path / "one.json", 1)
@@ -104,6 +174,7 @@ def test_a_rater_counts_once_and_the_order_of_files_and_answers_does_not_matter(
     copy.write_bytes(one.read_bytes())
     assert score(study.key, [one, copy, two]) == score(study.key, [one, two])
     assert score(study.key, [two, one]).first_over_second == score(study.key, [one, two]).first_over_second
+    assert score(study.key, [one, copy]).counted == 1
     values = json.loads(one.read_text())
     random.Random(0).shuffle(values["trials"])
     two.write_text(json.dumps(values | {"rater": "f" * 16}))
@@ -124,6 +195,8 @@ def test_files_that_cannot_be_answers_to_the_study_are_refused(exported, tmp_pat
 
     assert "the key is of study" in refused(study="0" * 16)
     assert "trial stranger is not of this study" in refused(trials=[*trials, trials[0] | {"trial": "stranger"}])
+    stray = {"trial": study.lists[0][0]}
+    assert "is of another rater's list" in refused(trials=[*trials[1:], trials[0] | stray])
     assert "is answered twice" in refused(trials=[*trials, trials[0]])
     assert f"answers {len(trials) - 1} of {len(trials)} trials" in refused(trials=trials[1:])
     assert "answers.trials.0.choice" in refused(trials=[trials[0] | {"choice": "both"}, *trials[1:]])
@@ -141,13 +214,14 @@ def test_the_command_prints_the_table_and_one_line_for_a_mistake(exported, tmp_p
     answers = answered(study, tmp_path / "a.json", 1)
 
     def command(*arguments: object) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", "ldm.study", *map(str, arguments)]
+        line = [sys.executable, "-m", "ldm.cli", "study", *map(str, arguments)]
         return subprocess.run(line, capture_output=True, text=True, check=False, env={"COLUMNS": "120", "PATH": ""})
 
     done = command("score", study.key, answers, "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr
     assert "Task 2: over each other" in done.stdout
     assert "100.0 [51.0, 100.0]" in done.stdout
+    assert "1 of 1 raters counted; 0 left out" in done.stdout
     assert json.loads((tmp_path / "figures.json").read_text())["first_over_second"]["chosen"] == 4
     assert "Examples" in command("score", "--help").stdout
     failed = command("score", study.key, tmp_path / "absent.json")
