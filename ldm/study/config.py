@@ -18,7 +18,7 @@ QUESTIONS: dict[Task, str] = {
 """What the rater is asked where the section says `question: default`; the first two after the paper's."""
 CONSENT = (
     "Taking part is voluntary, and you may stop at any time. Your choices and the time they take are stored under a "
-    "random number, without your name or address, and may be published in this anonymous form. By beginning you agree."
+    "random number, without your name or address, and may be published in this anonymous form."
 )
 """What the rater reads before beginning where the section says `consent: default`."""
 
