@@ -53,10 +53,12 @@ async def rate(browser: Browser, serving: Serving, trials: dict, number: int) ->
     chance, chosen, at = random.Random(number), {}, None
     while True:
         await page.wait_for_selector(
-            ", ".join([".asking", *(f"[data-view={name}]:not([hidden])" for name in ("ready", "done", "sending"))])
+            ", ".join(
+                [".asking", *(f"[data-view={name}]:not([hidden])" for name in ("ready", "failed", "done", "sending"))]
+            )
         )
         if not await page.locator(".asking").count():
-            if await page.locator("[data-view=ready]:visible").count():
+            if await page.locator("[data-view=ready], [data-view=failed]").locator("visible=true").count():
                 await page.keyboard.press("Enter")
                 continue
             if await page.locator("[data-view=done], [data-view=sending]").locator("visible=true").count():
