@@ -2,14 +2,15 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from ldm.cli import app
 from ldm.study.scoring import score, write_parquet
 from ldm.study.statistics import agreement, interval, sign_test, wilson
 
@@ -213,16 +214,15 @@ def test_the_command_prints_the_table_and_one_line_for_a_mistake(exported, tmp_p
     study = exported()
     answers = answered(study, tmp_path / "a.json", 1)
 
-    def command(*arguments: object) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", "ldm.cli", "study", *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True, check=False, env={"COLUMNS": "120", "PATH": ""})
+    def command(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["study", *map(str, arguments)], env={"COLUMNS": "120"})
 
     done = command("score", study.key, answers, "--json", tmp_path / "figures.json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert "Task 2: over each other" in done.stdout
     assert "100.0 [51.0, 100.0]" in done.stdout
     assert "1 of 1 raters counted; 0 left out" in done.stdout
     assert json.loads((tmp_path / "figures.json").read_text())["first_over_second"]["chosen"] == 4
     assert "Examples" in command("score", "--help").stdout
     failed = command("score", study.key, tmp_path / "absent.json")
-    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
