@@ -132,12 +132,6 @@ def test_a_rater_who_fails_the_attention_checks_is_left_out(exported, tmp_path):
         score(study.key, [careless])
 
 
-def test_who_began_and_did_not_finish_is_counted_as_such(exported, tmp_path):
-    study = exported()
-    result = score(study.key, [answered(study, tmp_path / "a.json", 1)])
-    assert (result.counted, result.left_out, result.unfinished) == (1, 0, 0)
-
-
 def test_raters_of_mirrored_lists_agree_where_they_choose_the_same_pictures(exported, tmp_path):
     study = exported()
     files = [answered(study, tmp_path / f"{i}.json", i) for i in range(6)]
