@@ -20,7 +20,7 @@ from ldm.data.randomness import generator
 from ldm.evaluation.figure import CONFIDENCE, Interval
 
 GROUPS = 20
-ROWS = 500
+ROWS = 200
 """Of a matrix of distances or kernels, computed at a time: memory does not grow with the square of the pictures."""
 SPARE = 28
 """Neighbours looked at beyond those that count, of which a group may be left out."""

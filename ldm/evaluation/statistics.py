@@ -28,7 +28,7 @@ KID_SUBSET = 1000
 KID_SUBSETS = 100
 NEIGHBOURS = 3
 """Of precision and recall (Kynkäänniemi et al. 2019)."""
-ROWS = 1000
+ROWS = 200
 """Of a matrix of distances, held at a time."""
 WIDEST = 2048
 """Dimensions up to which the Fréchet distance has an interval: its cost grows with their cube."""

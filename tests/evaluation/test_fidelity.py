@@ -12,9 +12,14 @@ from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 
 from ldm.data.pictures import from_image, low_resolution
+from ldm.data.shards import Images
+from ldm.evaluation.config import Reference
 from ldm.evaluation.features import Extractor, RandomConvolutions, extractor
+from ldm.evaluation.fidelity import InceptionScore, splits
 from ldm.evaluation.reconstruction import enlarge
+from ldm.evaluation.reference import reference
 from ldm.evaluation.statistics import Gaussian, RealStatistics, Statistics, frechet
+from ldm.files import read_json
 from ldm.nn.weights import PUBLISHED
 from ldm.sources.config import Drawn
 from ldm.sources.drawn import draw, scene
@@ -241,3 +246,138 @@ def test_inception_of_other_content_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not fit kind inception") as caught:
         extractor(folder, CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_vgg16_is_torch_fidelitys_own_and_named_so(tmp_path, monkeypatch):
+    """Its loading path, on a state dict drawn here (a tensor of one number costs no space), and its figures."""
+    import torchvision
+    from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in torchvision.models.vgg16().state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        name: (shape[-1] ** 0.5 / 64 * torch.randn(shape[:1], generator=generator))[(...,) + (None,) * (len(shape) - 1)]
+        .abs()
+        .expand(shape)
+        if name.startswith("classifier") or name.endswith("bias")
+        else torch.randn(shape, generator=generator) * (2 / shape[1:].numel()) ** 0.5
+        for name, shape in shapes.items()
+    }
+    torch.save(state, tmp_path / "file.pth")
+    folder = weights_folder(tmp_path / "vgg16", tmp_path / "file.pth", "vgg16")
+    before = torch.get_rng_state()
+    extract = extractor(folder, CPU)
+    assert torch.get_rng_state().equal(before)
+    assert extract.key("precision") == "precision_vgg16_unpublished"
+    one, other = (torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8, generator=generator) for _ in range(2))
+    assert extract(one)[0].shape == (9, 4096)
+    assert isinstance(extract.network, FeatureExtractorVGG16)
+    theirs = prc_features_to_metric(*(extract.network(pictures)[0] for pictures in (one, other)), verbose=False)
+    monkeypatch.setattr("ldm.evaluation.statistics.frechet", lambda a, b: 0.0)  # minutes, of 4096 features
+    real, samples = real_statistics(other, extract), statistics(extract(one)[0])
+    ours = real.fidelity(samples, extract)
+    assert ours["precision_vgg16_unpublished"] == pytest.approx(theirs["precision"], abs=1e-6)
+    assert ours["recall_vgg16_unpublished"] == pytest.approx(theirs["recall"], abs=1e-6)
+    assert "fd_vgg16_unpublished" not in real.intervals(samples, ours, extract)
+
+
+def drawn_features(count: int, d: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(d, d, generator=generator) / d**0.5
+    one, other = (torch.randn(count, d, generator=generator) for _ in range(2))
+    return (one @ mix).relu(), (1.2 * other @ mix + 0.1).relu()
+
+
+@pytest.fixture(params=["drawn", "resnet", "squeezenet"])
+def compared(request, tmp_path) -> tuple[torch.Tensor, torch.Tensor, Extractor]:
+    """Two sets of features: drawn ones anywhere; of photographs and of blurred ones where there are any."""
+    plain = Extractor(
+        name="plain", network=RandomConvolutions("plain", ["features"]), standardise=False, about={"features": "plain"}
+    )
+    if request.param == "drawn":
+        return *drawn_features(200), plain
+    files = {"resnet": Path("weights/cifar10_resnet56-4bfd9763.th"), "squeezenet": SQUEEZENET}
+    kinds = {"resnet": "cifar_resnet56", "squeezenet": "squeezenet"}
+    photographs, shared = (request.getfixturevalue(name) for name in ("photographs", "shared"))
+    count = {"resnet": 200, "squeezenet": 60}[request.param]  # more than its 64 features; fewer than its 512
+    folder = weights_folder(tmp_path / "w", shared(files[request.param]), kinds[request.param])
+    extract = extractor(folder, CPU)
+    return extract(photographs(count))[0], extract(blurred(photographs(count, "train"), 2))[0], extract
+
+
+def test_agrees_with_scipys_root_fewer_pictures_than_features_included(compared):
+    for a, b in (compared[:2], (compared[0][:40], compared[1][:40])):
+        first, second = statistics(a).gaussian(), statistics(b).gaussian()
+        root = sqrtm(first.covariance.numpy() @ second.covariance.numpy()).real
+        expected = (first.mean - second.mean).square().sum() + (
+            first.covariance + second.covariance - 2 * torch.from_numpy(root)
+        ).trace()
+        assert frechet(first, second) == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_agrees_with_torchmetrics_formulae_on_real_features(compared):
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    real, other, extract = compared
+    for a, b in ((real, other), (real[:40], other[:40])):
+        found = RealStatistics.of(statistics(a), (statistics(a[::2]), statistics(a[1::2])), extract)
+        ours = found.fidelity(statistics(b), extract)
+        g, h = statistics(a).gaussian(), statistics(b).gaussian()
+        theirs = _compute_fid(g.mean, g.covariance, h.mean, h.covariance).item()
+        assert ours[extract.key("fd")] == pytest.approx(theirs, rel=1e-3)
+        assert ours[extract.key("kid")] == pytest.approx(poly_mmd(a.double(), b.double()).item(), rel=1e-3)
+
+
+def test_precision_and_recall_are_the_adm_evaluators(compared):
+    """Its definition, in plain words: within the distance to the third other of any of the other set."""
+    real, other, extract = compared
+    a, b = real.double(), other.double()
+    apart = {pair: (x[:, None] - y[None]).norm(dim=2) for pair, (x, y) in {"aa": (a, a), "bb": (b, b)}.items()}
+    across = (b[:, None] - a[None]).norm(dim=2)
+    reach_a, reach_b = (apart[pair].sort(1).values[:, 3] for pair in ("aa", "bb"))
+    found = RealStatistics.of(statistics(real), (statistics(real[::2]), statistics(real[1::2])), extract)
+    ours = found.fidelity(statistics(other), extract)
+    assert ours[extract.key("precision")] == pytest.approx((across <= reach_a).any(1).double().mean().item(), abs=1e-6)
+    assert ours[extract.key("recall")] == pytest.approx((reach_b >= across.T).any(1).double().mean().item(), abs=1e-6)
+
+
+def test_the_streamed_inception_score_is_torchmetrics_formula():
+    logits = 2 * torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
+    score = InceptionScore()
+    for part in logits.split(64):
+        score.add(part)
+    member, theirs = splits(0, 300), []
+    for part in range(10):
+        p, log_p = (f(logits[member == part], dim=1) for f in (torch.softmax, torch.log_softmax))
+        theirs.append((p * (log_p - p.mean(0, keepdim=True).log())).sum(1).mean().exp().item())
+    assert score.scores().tolist() == pytest.approx(theirs, rel=1e-3)
+
+
+def test_a_reference_measures_train_against_held_out_at_equal_counts(run, scenes, none, tmp_path):
+    for split, other in (("test", "train"), ("train", "test")):
+        section = Reference(dataset="scenes", split=split, features="none", batch=16)
+        steps = list(reference(section, run, scenes, none, tmp_path / split))
+        assert steps[-1].done == steps[-1].total == 48
+        about = read_json(tmp_path / split / "reference.json")
+        assert (about["train"]["split"], about["train"]["count"]) == (other, 24)
+        extract = extractor(none, CPU)
+        real = RealStatistics.load(tmp_path / split, extract)
+        images = Images(scenes, other)
+        of_others, _ = extract(images.batch(torch.arange(24)))
+        assert real.distance(statistics(of_others)) == pytest.approx(about["train"]["frechet_distance"], rel=1e-4)
+        figures = real.fidelity(statistics(of_others), extract)
+        assert figures["fd_random_conv_train"] == about["train"]["frechet_distance"]
+
+
+def test_intervals_are_about_the_figures(none):
+    pictures = torch.randint(0, 256, (60, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extract = extractor(none, CPU)
+    real, samples = real_statistics(pictures[:30], extract), statistics(extract(pictures[30:])[0])
+    figures = real.fidelity(samples, extract)
+    intervals = real.intervals(samples, figures, extract)
+    assert set(intervals) == {f"{name}_random_conv" for name in ("fd", "kid", "precision", "recall")}
+    assert all(low <= figures[key] <= high for key, (low, high) in intervals.items())
+    assert intervals == real.intervals(samples, figures, extract)
