@@ -26,7 +26,7 @@ Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 NEWCOMERS = Rate(burst=60, per_second=60 / 3600)
-RATER = Rate(burst=60, per_second=3)
+RATER = Rate(burst=60, per_second=1)
 ADDRESS = Rate(burst=3000, per_second=100)
 
 

@@ -202,7 +202,7 @@ def test_a_flood_is_slowed_down(inputs, exported):
         ]
         assert replies == [200, 200, 403, 429, 429]  # two places, then three newcomers an hour
         trials = enrol(client, one, 0)
-        assert {send(client, 0, answer(trials[0])).status_code for _ in range(80)} == {200, 429}
+        assert any(send(client, 0, answer(trials[0])).status_code == 429 for _ in range(400))
     one.stop()
 
 
