@@ -28,8 +28,8 @@ KID_SUBSET = 1000
 KID_SUBSETS = 100
 NEIGHBOURS = 3
 """Of precision and recall (Kynkäänniemi et al. 2019)."""
-ROWS = 200
-"""Of a matrix of distances, held at a time."""
+ROWS = 500
+"""Of a matrix of distances, held at a time: few enough for memory; fewer still fragment it."""
 WIDEST = 2048
 """Dimensions up to which the Fréchet distance has an interval: its cost grows with their cube."""
 
