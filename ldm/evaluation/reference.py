@@ -43,7 +43,8 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
     part, total = Statistics(keep=0), len(real) + equal
     compared = torch.zeros(len(real), dtype=torch.bool)
-    compared[mixed(equal, len(real))] = True
+    if equal:
+        compared[mixed(equal, len(real))] = True
     for indices, found in _features(real, torch.arange(len(real)), config.batch, extract, device):
         every.add(found)
         part.add(found[compared[indices]])

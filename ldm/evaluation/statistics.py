@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import ldm.nn.vision  # noqa: F401  makes torchvision importable, which torch_fidelity imports
@@ -21,6 +21,7 @@ from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Interval, share_interval
 from ldm.evaluation.jackknife import frechet_without, interval, kid_without, recall_without
 from ldm.files import identity, read_json, whole, write_json
+from ldm.nn.weights import read_tensors
 
 KEPT = 10_000
 """Features kept one by one, the first so many, for what mean and covariance cannot give: KID, precision, recall."""
@@ -129,7 +130,7 @@ class RealStatistics:
         here, there = (f"{a['features']} {a.get('features_sha256', '')[:12]}".strip() for a in (extractor.about, about))
         if here != there:
             raise ValueError(f"{folder}: measured with {there}, not with {here}; name the same features in both rows")
-        t = load_file(folder / "statistics.safetensors")
+        t = read_tensors(folder / "statistics.safetensors")
         gaussian = Gaussian(t["mean"], t["covariance"])
         floor = about["floor"]["frechet_distance"]
         return cls(gaussian=gaussian, scale=t["scale"], kept=t["features"], floor=floor, about=about)

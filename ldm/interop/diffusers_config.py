@@ -154,6 +154,8 @@ def _head_width(config: UNet, attends: list[bool]) -> int | None:
 def scheduler(config: Diffusion) -> Json:
     """Of DDIMScheduler, with the released spacing of steps; other schedulers read it too (`from_config`)."""
     schedule = config.schedule
+    if schedule.kind == "regression":
+        raise ValueError("diffusers has no scheduler for a regression (schedule: {kind: regression}): it is one pass")
     common = {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": schedule.steps,

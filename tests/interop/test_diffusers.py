@@ -243,6 +243,12 @@ def test_a_pipeline_of_diffusers_runs(tmp_path: Path) -> None:
     assert pictures.shape == (1, 16, 16, 3)
 
 
+def test_a_regression_is_refused() -> None:
+    config = Diffusion.model_validate(rows.diffusion(objective="x0", schedule={"kind": "regression"}))
+    with pytest.raises(ValueError, match="diffusers has no scheduler for a regression"):
+        diffusers_config.scheduler(config)
+
+
 def test_what_diffusers_has_no_words_for(tmp_path: Path) -> None:
     def words(tokens: int, **unet: Any) -> dict[str, Any]:
         config = Section.model_validate(rows.diffusion(unet=unet)["unet"])

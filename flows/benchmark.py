@@ -1,0 +1,154 @@
+"""How fast this machine draws and trains what params.yaml names: images a second, for the report.
+
+Rates are not results: they differ on every run, so DVC neither makes nor hashes them; git keeps them beside the name
+of the machine that gave them (`benchmarks/results`). `python -m flows.benchmark --help` has examples.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from flows.record import environment
+from ldm.autoencoder.model import load as load_autoencoder
+from ldm.config import Run, load, section
+from ldm.data.latents import Latents
+from ldm.diffusion.config import Diffusion
+from ldm.diffusion.model import load as load_diffusion
+from ldm.diffusion.train import train
+from ldm.files import MANIFEST, read_json, write_json
+from ldm.progress import Progress
+from ldm.sampling.config import Samples
+from ldm.sampling.guides import networks
+from ldm.sampling.plan import step_list
+from ldm.sampling.work import Work
+from ldm.training.exact import setup
+
+RATES = Path("benchmarks/results/rates.json")
+WARM, TIMED = 4, 12
+"""Training steps before the clock starts, and on it."""
+
+
+def sampling_rate(name: str, run: Run) -> dict[str, float]:
+    """Draw one batch of the row `samples.NAME`, warmed up by one before it, from noise to pictures in memory."""
+    config, device = section(load(), Samples, f"samples.{name}"), setup(run)
+    model, about = load_diffusion(Path("models/diffusion", config.model), config.snapshot)
+    model, first_stage = model.to(device), load_autoencoder(Path("models/autoencoders", config.autoencoder)).to(device)
+    work: dict[str, Any] = {
+        "config": config,
+        "model": model,
+        "first_stage": first_stage,
+        "data": Latents(Path("data/latents", config.latents), config.split),
+        "networks": networks(config, Path("data/weights", config.weights), device),
+        "kinds": {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")},
+    }
+    taken = 0.0
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            Work(**work, folder=Path(folder)).batch(0)  # the pictures' way to the CPU waits for the device
+            taken = time.perf_counter() - started
+    steps = len(step_list(len(model.schedule), config))
+    evaluations = config.batch * steps * (2 if config.guidance != 1 else 1)
+    return {
+        "images_per_second": rounded(config.batch / taken),
+        "batch": config.batch,
+        "num_steps": steps,
+        "evaluations_per_second": rounded(evaluations / taken),
+    }
+
+
+def training_rate(name: str, run: Run) -> dict[str, float]:
+    """A few steps of the real loop of `diffusion.NAME`; `hours` is what all of its steps take at that rate."""
+    config = section(load(), Diffusion, f"diffusion.{name}")
+    few = config.train.model_copy(update={"steps": WARM + TIMED + 1, "warmup": 1, "snapshots": []})
+    with tempfile.TemporaryDirectory() as folder:
+        records = train(
+            config.model_copy(update={"train": few}),
+            run,
+            latents=Path("data/latents", config.latents),
+            autoencoder=Path("models/autoencoders", config.autoencoder),
+            initial=Path("models/diffusion", config.init_from),
+            out=Path(folder, "out"),
+            resume=Path(folder, "resume"),
+        )
+        rate = config.train.batch / median(_steps(records))
+    return {
+        "images_per_second": rounded(rate),
+        "batch": config.train.batch,
+        "hours": rounded(config.train.steps * config.train.batch / rate / 3600),
+    }
+
+
+def _steps(records: Iterator[Progress]) -> list[float]:
+    """Seconds of each timed step; the queue of the device is emptied after each."""
+    stamps: deque[float] = deque(maxlen=TIMED + 1)
+    for record in records:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        stamps.append(time.perf_counter())
+        if record.done == WARM + TIMED:
+            break
+    return [after - before for before, after in itertools.pairwise(stamps)]
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def made(table: str, place: str, wanted: Sequence[str]) -> list[str]:
+    """Names of `table` in params.yaml whose models are there to be measured; ValueError for one that is not."""
+    rows: Mapping[str, Any] = load()[table]
+    if unknown := [name for name in wanted if name not in rows]:
+        raise ValueError(f"params.yaml: {table} has no '{unknown[0]}'; names: {', '.join(rows)}")
+    needed = {name: Path(place, row["model"] if table == "samples" else row["latents"]) for name, row in rows.items()}
+    there = [name for name, folder in needed.items() if (folder / MANIFEST).is_file()]
+    if missing := [name for name in wanted if name not in there]:
+        raise ValueError(f"{needed[missing[0]]}: not made yet; dvc repro makes it, then its rate can be measured")
+    return [name for name in there if not wanted or name in wanted]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.benchmark",
+        description=__doc__,
+        epilog="examples:\n  python -m flows.benchmark\n  python -m flows.benchmark --samples sr-f4 sr-f1 --training",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--samples", nargs="*", metavar="NAME", help="these rows of samples; none named: all")
+    parser.add_argument("--training", nargs="*", metavar="NAME", help="these rows of diffusion; none named: all")
+    parser.add_argument("--out", type=Path, default=RATES, help=f"JSON to add the rates to ({RATES})")
+    arguments = parser.parse_args()
+    everything = arguments.samples is None and arguments.training is None
+    try:
+        run = section(load(), Run, "run")
+        jobs = [
+            ("samples", "models/diffusion", arguments.samples, sampling_rate),
+            ("training", "data/latents", arguments.training, training_rate),
+        ]
+        here = environment()
+        machine = {"device": here["gpu"] if run.device == "cuda" else here["cpu"], "torch": here["torch"]}
+        rates = machine | {"samples": {}, "training": {}}
+        if arguments.out.is_file() and (before := read_json(arguments.out))["device"] == machine["device"]:
+            rates = before | machine
+        for kind, place, wanted, measure in jobs:
+            if wanted is None and not everything:
+                continue
+            for name in made("diffusion" if kind == "training" else kind, place, wanted or []):
+                rates[kind][name] = measure(name, run)
+                print(f"{kind} {name}: {rates[kind][name]['images_per_second']:g} images/s", flush=True)
+                write_json(arguments.out, rates)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
