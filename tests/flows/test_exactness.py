@@ -166,7 +166,11 @@ def test_another_number_of_loader_workers_changes_no_byte(project, rebuilt):
 
 @pytest.mark.parametrize(
     ("stage", "name", "out"),
-    [("prepare", "scenes", "data/prepared/scenes"), ("cache_latents", "scenes-kl-f4", "data/latents/scenes-kl-f4")],
+    [
+        ("prepare", "scenes", "data/prepared/scenes"),
+        ("cache_latents", "scenes-kl-f4", "data/latents/scenes-kl-f4"),
+        ("collect", "bicubic", "samples/bicubic"),
+    ],
 )
 def test_killed_while_writing_a_stage_leaves_no_half_file_under_its_name(stage, name, out, project, rebuilt):
     folder, whole = project.folder / out, contents(rebuilt.folder / out)

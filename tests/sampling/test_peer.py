@@ -183,4 +183,4 @@ def test_golden_numbers(name):
         "ddpm from pure noise": lambda: ON_ZERO["ddpm"](ZERO, even),
     }[name]
     numbers = last(sample()).flatten()[[0, 6, 11]]
-    assert numbers.tolist() == pytest.approx(GOLDEN[name], rel=1e-4)
+    assert numbers.tolist() == pytest.approx(GOLDEN[name], rel=1e-4, abs=1e-5)  # written to five decimals
