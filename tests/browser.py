@@ -28,12 +28,18 @@ def executable() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium; skips the test, saying why, where there is none."""
+def needed() -> str:
+    """Path of the system's Chromium; skips the test, saying how to get it, where there is none."""
     path = executable()
     if path is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium, or set CHROMIUM to its path)")
+    return path
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium; skips the test, saying why, where there is none."""
+    path = needed()
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
