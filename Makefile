@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install reproduce server verify test check format clean
+.PHONY: help install reproduce server verify test benchmark check format clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -37,6 +37,10 @@ verify: install  ## rebuild the committed revision from nothing, and compare eve
 
 test: install  ## the tests, quick ones first
 	python -m pytest
+
+benchmark: install  ## how fast this is beside its peers: what fits the machine, minutes to an hour
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	python -m benchmarks
 
 check: install  ## style, types, and who may import whom
 	ruff check .
