@@ -2,12 +2,13 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -16,34 +17,82 @@ MAX_PIXELS = 100_000_000
 PSNR_OF_EQUAL = 100.0
 """dB. Equal pictures have no finite PSNR; they count as this, which no 8-bit picture of up to 256 x 256 can exceed."""
 
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF. (ImageOps.exif_transpose writes the EXIF anew, and fails at odd tags of it.)"""
+_BITS = 258  # TIFF's BitsPerSample
+
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS answers for it
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged metadata, which nobody here reads
+
+
+class PictureError(ValueError):
+    """What is wrong with a picture file, in one line."""
 
 
 def read(content: bytes) -> Image.Image:
     """The picture in a file as 8-bit RGB, upright: EXIF rotation applied, transparency laid on white.
 
+    Of an animation or of several pages it is the first. Colour profiles are passed over, as the paper's data were read.
     Raises ValueError, saying what is wrong with it, where it cannot be decoded whole.
     """
+    with _decoding():
+        image = _opened(content, FORMATS)
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        image = _rgb(image if turn is None else image.transpose(turn))
+        image.info.clear()  # the orientation too, which has been applied
+        return image
+
+
+def read_labels(content: bytes) -> UInt8[np.ndarray, "h w"]:
+    """The bytes of a PNG of one byte a pixel, grey or of a palette: its indices. Raises ValueError as `read` does."""
+    with _decoding():
+        image = _opened(content, ("PNG",))
+        if image.mode not in ("L", "P"):
+            raise PictureError(f"mode {image.mode}; save it as PNG with one byte a pixel, its class")
+        return np.array(image)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-        image.load()
-        return _rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+        yield
+    except PictureError:
+        raise
     except Image.DecompressionBombError:
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
-    except (OSError, SyntaxError, EOFError, OverflowError, TypeError, IndexError) as error:
-        # Pillow's decoders raise all of these on damaged files.
-        raise ValueError(f"corrupt or truncated ({' '.join(str(error).split())})") from None
+        raise PictureError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly everything there is
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"corrupt or truncated ({reason})") from None
+
+
+def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Decoded, with the colours it is stored in."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except Image.UnidentifiedImageError:
+        raise PictureError(f"not a picture ({', '.join(formats)})") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise PictureError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+    image.load()
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
+    bits = getattr(image, "tag_v2", {}).get(_BITS, (16,))
+    if image.mode.startswith("I;16") and bits != (16,):  # Pillow does not bring 12 bits to 16: almost black
+        raise PictureError(f"{bits[0]} bits a sample; save it with 8 or 16")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError("32-bit samples are measurements, not a picture; save it with 8 or 16 bits")
+        raise PictureError("32-bit samples are measurements, not a picture; save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -92,10 +141,7 @@ def decode(png: bytes) -> UInt8[Tensor, "3 h w"]:
 
 def decode_map(png: bytes) -> UInt8[Tensor, "h w"]:
     """A label map: one byte a pixel, its class."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        if image.mode not in ("L", "P"):
-            raise ValueError(f"a label map has one byte a pixel, this one has mode {image.mode}")
-        return torch.from_numpy(np.array(image))
+    return torch.from_numpy(read_labels(png))
 
 
 def to_float(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,6 +1,5 @@
 """Label maps as files, and the names of their classes."""
 
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ldm.data.pictures import MAX_PIXELS
+from ldm.data.pictures import read_labels
 from ldm.sources.tree import Tree
 
 Names = tuple[str | None, ...]
@@ -23,24 +22,9 @@ def read_map(content: bytes, shift: int, names: Names | None) -> Image.Image:
     `shift` is modulo 256: with 1 a map whose 255 is unlabelled has 0 there. Raises ValueError, saying what is wrong.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=("PNG",))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"its label map has {image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
-        if image.mode not in ("L", "P"):
-            raise ValueError(f"its label map has mode {image.mode}; save it as PNG with one byte a pixel, its class")
-        labels = np.asarray(image)
-    except Image.UnidentifiedImageError:
-        raise ValueError("its label map is not a PNG") from None
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        OverflowError,
-        TypeError,
-        IndexError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise ValueError(f"its label map is corrupt or truncated ({' '.join(str(error).split())})") from None
+        labels = read_labels(content)
+    except ValueError as error:
+        raise ValueError(f"its label map: {error}") from None
     labels = labels + np.uint8(shift)
     if names is not None:
         _check(labels, names)

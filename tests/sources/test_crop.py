@@ -87,12 +87,12 @@ def test_a_label_map_of_another_size_or_kind_is_refused(tmp_path):
         cropped_map(Image.new("L", (20, 30)), Image.new("RGB", (30, 20)), 16)
     for mode in ("RGB", "I;16", "1"):
         Image.new(mode, (8, 8)).save(tmp_path / "map.png")
-        with pytest.raises(ValueError, match=r"its label map has mode .*; save it as PNG with one byte a pixel"):
+        with pytest.raises(ValueError, match=r"its label map: mode .*; save it as PNG with one byte a pixel"):
             read_map((tmp_path / "map.png").read_bytes(), 0, None)
     whole = pictures.to_png(Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)))
-    with pytest.raises(ValueError, match="its label map is corrupt or truncated"):
+    with pytest.raises(ValueError, match="its label map: corrupt or truncated"):
         read_map(whole[:50], 0, None)
-    with pytest.raises(ValueError, match="its label map is not a PNG"):
+    with pytest.raises(ValueError, match=r"its label map: not a picture \(PNG\)"):
         read_map(b"GIF89a", 0, None)
     with pytest.raises(ValueError, match="its label map has class 2, for which label_map_classes has no name"):
         read_map(whole, 0, ("a", "b"))

@@ -96,7 +96,7 @@ def test_maps_that_do_not_fit(street, photo, prepared, mistake):
     found = prepared(street, "label_maps", **GIVEN, on_bad_image="skip")
     assert {entry["path"][13:]: entry["reason"] for entry in found.info["skipped"]} == {
         "1.jpg": "its label map is 9 x 9, the picture 40 x 32",
-        "2.jpg": "its label map has mode RGB; save it as PNG with one byte a pixel, its class",
+        "2.jpg": "its label map: mode RGB; save it as PNG with one byte a pixel, its class",
         "3.jpg": "its label map has class 7, for which label_map_classes has no name",
         "4.jpg": "no label map of its name in train/labels",
     }
