@@ -48,9 +48,9 @@ def _permutation(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
     return torch.randperm(size, generator=generator("epoch", seed, epoch))
 
 
-def workers() -> int:
-    """How many threads read ahead: LDM_WORKERS, else 1; 0 reads in line. Not a parameter, for it changes no result."""
-    given = os.environ.get("LDM_WORKERS", "1")
+def workers(default: int = 1) -> int:
+    """How many threads read ahead: LDM_WORKERS or `default`; 0: in line. Not a parameter, for it changes no result."""
+    given = os.environ.get("LDM_WORKERS", str(default))
     if not given.isdecimal():
         raise ValueError(f"LDM_WORKERS={given}: expected how many threads read ahead, such as 1 (0: none)")
     return int(given)
@@ -69,10 +69,11 @@ def batches(
     return ahead(lambda step: read(indices(seed, step, batch, size)), range(first_step, last_step), workers)
 
 
-def ahead(call: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
-    """`map(call, items)`, called up to `2 * workers` items ahead in that many threads; 0: in line.
+def ahead(call: Callable[[S], T], items: Iterable[S], workers: int, depth: int | None = None) -> Iterator[T]:
+    """`map(call, items)`, called up to `depth` (else `2 * workers`) items ahead in `workers` threads; 0: in line.
 
-    The results come in the order of the items, and an error in `call` is raised at its item.
+    The results come in the order of the items, and an error in `call` is raised at its item. The items are taken in
+    the caller's thread, so one `ahead` can be the items of another: a line of workers with something between them.
     """
     if workers == 0:
         yield from map(call, items)
@@ -82,7 +83,7 @@ def ahead(call: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[
     try:
         for item in items:
             waiting.append(pool.submit(call, item))
-            if len(waiting) == 2 * workers:
+            if len(waiting) == (depth or 2 * workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -202,6 +202,10 @@ class Images:
             licence=row["licence"],
         )
 
+    def captions(self) -> list[str | None]:
+        """Those of all pictures, in order, without reading a picture."""
+        return [caption for file in self._files for caption in file.read(columns=["caption"])["caption"].to_pylist()]
+
     def pixels(self, index: int) -> UInt8[Tensor, "3 h w"]:
         return pictures.decode(self._row(index)["image"][0].as_py()["bytes"])
 

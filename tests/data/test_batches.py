@@ -83,11 +83,32 @@ def test_it_reads_only_so_far_ahead_and_stops_when_closed():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 
 
+@pytest.mark.parametrize(("count", "depth"), [(1, 5), (3, 1)])
+def test_how_far_it_reads_ahead_changes_nothing(count, depth):
+    seen: list[int] = []
+
+    def call(item: int) -> int:
+        seen.append(item)
+        return item
+
+    results = ahead(call, range(30), count, depth)
+    assert next(results) == 0
+    time.sleep(0.05)
+    assert sorted(seen) == list(range(depth))
+    assert list(results) == list(range(1, 30))
+
+
+def test_one_can_be_the_items_of_another():
+    """A line of workers: what the second does runs beside the first, in order."""
+    squares = ahead(lambda item: item**2, range(20), 3)
+    assert list(ahead(lambda item: -item, squares, 1, 4)) == [-(item**2) for item in range(20)]
+
+
 def test_the_environment_gives_the_workers(monkeypatch):
     monkeypatch.delenv("LDM_WORKERS", raising=False)
-    assert workers() == 1
+    assert (workers(), workers(8)) == (1, 8)
     monkeypatch.setenv("LDM_WORKERS", "3")
-    assert workers() == 3
+    assert (workers(), workers(8)) == (3, 3)
     monkeypatch.setenv("LDM_WORKERS", "many")
     with pytest.raises(ValueError, match="LDM_WORKERS=many: expected how many"):
         workers()

@@ -41,6 +41,7 @@ def test_round_trip_whatever_the_shard_size(tmp_path, shard_size):
     assert len(list((tmp_path / "data").glob("train-*.parquet"))) == -(-130 // shard_size)
     assert images.ids == [f"{number:03d}" for number in range(130)]
     assert [images.example(index) for index in (0, 129, 64, 63, 1)] == [examples(130)[i] for i in (0, 129, 64, 63, 1)]
+    assert images.captions() == [example.caption for example in examples(130)]
     assert images.pixels(77).unique().tolist() == [77]
     assert images.batch(torch.tensor([5, 99, 5]))[:, 0, 0, 0].tolist() == [5, 99, 5]
     with pytest.raises(IndexError):
