@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path) -> str:
+def write_manifest(folder: Path, known: Mapping[str, str] | None = None) -> str:
     """List the hash of every file in `folder` in its manifest.json, the last file written; return the manifest's hash.
 
-    A later stage names this folder by that one hash without reading it again.
+    A later stage names this folder by that one hash without reading it again. `known`: hashes, by path in `folder`, of
+    files that need not be read for it.
     """
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    write_json(folder / MANIFEST, {p.relative_to(folder).as_posix(): sha256(p) for p in files})
+    known = known or {}
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    names = {p.relative_to(folder).as_posix(): p for p in paths}
+    write_json(folder / MANIFEST, {name: known.get(name) or sha256(p) for name, p in names.items()})
     return sha256(folder / MANIFEST)
 
 

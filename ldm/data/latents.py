@@ -1,7 +1,7 @@
 """Cached latents: Arrow files of fixed-size rows, memory-mapped, read in any order without decoding."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
@@ -50,24 +50,41 @@ class Append(Protocol):
 
 
 @contextmanager
-def write_latents(folder: Path, split: str, shapes: Mapping[str, Sequence[int]]) -> Iterator[Append]:
+def write_latents(
+    folder: Path,
+    split: str,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    files: int = 0,
+    on_file: Callable[[Path], None] = lambda path: None,
+) -> Iterator[Append]:
     """Yield a function that appends rows, in order of (id, draw), to `SPLIT-00000.arrow` and so on.
 
     `shapes` gives each fixed-size column's shape without the batch axis. How the rows are cut into calls changes no
-    byte. Each file appears whole.
+    byte. Each file appears whole, and then `on_file` is called. `files`: how many are there already, and are gone on
+    from; what is appended are the rows that follow theirs.
 
     >>> with write_latents(folder, "train", {"mean": (3, 8, 8)}) as append:
     ...     append(["a", "b"], [0, 0], [-1, -1], {"mean": mean})
     """
     with ExitStack() as stack:
-        writer = _Writer(folder, split, shapes, stack)
+        writer = _Writer(folder, split, shapes, stack, files, on_file)
         yield writer.append
         writer.write(writer.waiting_rows)
+        writer.close()
 
 
 class _Writer:
-    def __init__(self, folder: Path, split: str, shapes: Mapping[str, Sequence[int]], stack: ExitStack):
-        self.folder, self.split, self.stack = folder, split, stack
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        shapes: Mapping[str, Sequence[int]],
+        stack: ExitStack,
+        files: int,
+        on_file: Callable[[Path], None],
+    ):
+        self.folder, self.split, self.stack, self.on_file = folder, split, stack, on_file
         self.shapes = {name: tuple(shapes[name]) for name in DTYPES if name in shapes}
         assert len(self.shapes) == len(shapes), f"columns are {list(DTYPES)}, not {list(shapes)}"
         fields = [*_SCALARS.items()]
@@ -78,9 +95,11 @@ class _Writer:
         self.batch_rows = max(1, _BATCH_BYTES // max(1, row_bytes))
         self.scalars: dict[str, list[Any]] = {name: [] for name in _SCALARS}
         self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in self.shapes}
-        self.waiting_rows = self.batches = 0
+        self.waiting_rows, self.batches = 0, files * _FILE_BATCHES
         self.last: tuple[str, int] | None = None
         self.file: Any = None
+        self.path: Path | None = None
+        """The file that is being written."""
 
     def append(
         self,
@@ -112,10 +131,9 @@ class _Writer:
         """Move the first `rows` of those waiting into the file, as one record batch."""
         if rows == 0:
             return
-        if self.batches % _FILE_BATCHES == 0:
-            self.stack.close()
-            path = self.folder / f"{self.split}-{self.batches // _FILE_BATCHES:05d}.arrow"
-            beside = self.stack.enter_context(whole(path))
+        if self.path is None:
+            self.path = self.folder / f"{self.split}-{self.batches // _FILE_BATCHES:05d}.arrow"
+            beside = self.stack.enter_context(whole(self.path))
             self.file = self.stack.enter_context(pa.ipc.new_file(beside, self.schema))
         # Fresh arrays, not slices of what was appended: Arrow writes a slice's bytes as they lie around it.
         arrays = [pa.array(values[:rows], _SCALARS[name]) for name, values in self.scalars.items()]
@@ -127,6 +145,32 @@ class _Writer:
         self.scalars = {name: values[rows:] for name, values in self.scalars.items()}
         self.batches += 1
         self.waiting_rows -= rows
+        if self.batches % _FILE_BATCHES == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Let the file appear."""
+        if self.path is not None:
+            self.stack.close()
+            self.on_file(self.path)
+            self.path = None
+
+
+def rows_in(files: Sequence[Path]) -> int:
+    """Of whole files."""
+    return sum(len(_table(path)) for path in files)
+
+
+def read_back(files: Sequence[Path], columns: Mapping[str, Sequence[int]], rows: int) -> Iterator[dict[str, Tensor]]:
+    """The `columns`, a shape each, of the rows in whole `files`, in order, `rows` at a time and then the rest."""
+    if not files:
+        return
+    table = pa.concat_tables([_table(path) for path in files])
+    for start in range(0, len(table), rows):
+        part = table.slice(start, rows)
+        flat = {name: part[name].combine_chunks().flatten().to_numpy(zero_copy_only=True) for name in columns}
+        # A copy, for the map cannot be written to and torch would warn of that.
+        yield {name: torch.from_numpy(flat[name].copy()).view(len(part), *columns[name]) for name in columns}
 
 
 class Latents:
@@ -144,7 +188,7 @@ class Latents:
             raise ValueError(f"{folder}: no split '{split}' (there is: {there})")
         pattern = re.compile(re.escape(split) + r"-\d{5}\.arrow")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
-        batches = [b for path in paths for b in pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()]
+        batches = [b for path in paths for b in _table(path).to_batches()]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         expected = self.info["counts"][split]
         if len(self) != expected:
@@ -182,6 +226,11 @@ class Latents:
             for name, views in read.items():
                 result[name][here] = views[b][within]
         return {name: torch.from_numpy(values) for name, values in result.items()}
+
+
+def _table(path: Path) -> pa.Table:
+    """Memory-mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _view(column: pa.FixedSizeListArray, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ldm.data import latents as latents_module
-from ldm.data.latents import Latents, write_latents
+from ldm.data.latents import Latents, read_back, rows_in, write_latents
 from ldm.files import write_json, write_manifest
 
 SHAPES = {"mean": (3, 2, 2), "std": (3, 2, 2), "tokens": (5,), "low_resolution": (3, 4, 4)}
@@ -63,6 +63,35 @@ def test_any_rows_in_any_order(tmp_path, small_files):
 def test_how_rows_are_appended_changes_no_byte(tmp_path, small_files):
     manifests = {(write(tmp_path / str(n), n) / "manifest.json").read_text() for n in (1, 4, 6, 12, 13, ROWS)}
     assert len(manifests) == 1
+
+
+@pytest.mark.parametrize("files", [1, 2, 3])
+def test_files_that_are_whole_are_gone_on_from(tmp_path, small_files, files):
+    whole, values, finished = write(tmp_path / "whole", 5), columns(ROWS), []
+    folder = tmp_path / "rest"
+    folder.mkdir()
+    for path in sorted(whole.glob("*.arrow"))[:files]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    first = rows_in(sorted(folder.iterdir()))
+    assert first == 12 * files
+    with write_latents(folder, "train", SHAPES, files=files, on_file=finished.append) as append:
+        ids, draws = [f"{row // 2:03d}" for row in range(first, ROWS)], [row % 2 for row in range(first, ROWS)]
+        labels = [row % 7 - 1 for row in range(first, ROWS)]
+        append(ids, draws, labels, {name: rows[first:] for name, rows in values.items()})
+    assert finished == sorted(folder.iterdir())[files:]
+    assert [path.read_bytes() for path in sorted(folder.iterdir())] == [
+        path.read_bytes() for path in sorted(whole.glob("*.arrow"))
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 12, 100])
+def test_rows_are_read_back_from_files_without_their_description(tmp_path, small_files, rows):
+    files = sorted(write(tmp_path, 5).glob("*.arrow"))
+    parts = list(read_back(files, {name: SHAPES[name] for name in ("std", "tokens")}, rows))
+    assert [len(part["std"]) for part in parts[:-1]] == [rows] * (len(parts) - 1)
+    for name in ("std", "tokens"):
+        assert torch.equal(torch.cat([part[name] for part in parts]), columns(ROWS)[name])
+    assert (rows_in([]), list(read_back([], {}, 1))) == (0, [])
 
 
 def test_what_was_read_can_be_changed_without_changing_the_file(tmp_path):
