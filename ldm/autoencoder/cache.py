@@ -1,25 +1,29 @@
 """Encode a data set once: the posterior of every picture and everything that it can be conditioned on."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import BertTokenizer
 
-from ldm.autoencoder.columns import Column, Drawn, Encoder, condition_columns, draw_picture, latent_columns
+from ldm.autoencoder.columns import drawn_columns, encoded_columns, moments_of
 from ldm.autoencoder.config import Latents
-from ldm.autoencoder.health import health_of
-from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, Moments, VQAutoencoder, fitting, load
+from ldm.autoencoder.encoder import Encoder
+from ldm.autoencoder.health import Health, health_of
+from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, VQAutoencoder, fitting, load
+from ldm.autoencoder.pipeline import Pipeline
 from ldm.config import Run
-from ldm.data.latents import write_latents
+from ldm.data.batches import workers
+from ldm.data.latents import read_back, rows_in, write_latents
 from ldm.data.layouts import check_vocabulary
-from ldm.data.pictures import to_float
 from ldm.data.shards import Images
 from ldm.data.tokens import encode, load_vocabulary, save_tokenizer, train_tokenizer
-from ldm.files import fresh_folder, identity, write_json, write_manifest
+from ldm.data.unfinished import Unfinished
+from ldm.files import identity, write_json, write_manifest
 from ldm.nn import clip as clips
 from ldm.progress import Progress
 from ldm.training.exact import setup
@@ -28,10 +32,11 @@ _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 def cache_latents(
-    config: Latents, run: Run, images: Path, autoencoder: Path, vocabulary: Path, clip: Path, out: Path
+    config: Latents, run: Run, images: Path, autoencoder: Path, vocabulary: Path, clip: Path, out: Path, resume: Path
 ) -> Iterator[Progress]:
     """Write the latents of every split of `images` to `out`: training pictures `draws` times, others once.
 
+    Goes on from the whole files in `resume` where there are any, and ends in the same bytes as if it had never stopped.
     Raises ValueError of one line where the pictures lack what `config` asks for.
     """
     device = setup(run)
@@ -41,41 +46,62 @@ def cache_latents(
     captions = _captions(config, train, images)
     tokenizer = _tokenizer(config, captions, vocabulary)
     frozen = clips.load(clip)
-    fresh_folder(out)
-    if tokenizer is not None:
-        save_tokenizer(tokenizer, out / "tokenizer")
+    encoder = Encoder(first_stage, config.batch)
+    encoded = encoded_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
+    pipeline = Pipeline(config, encoder, drawn_columns(config), encoded, device)
+    shapes = pipeline.shapes(train)
 
-    encoder = Encoder(first_stage, config.batch, device)
-    conditions = condition_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
-    health = health_of(first_stage)
     splits = {name: Images(images, name) for name in train.info["splits"]}
-    draws = {name: config.draws if name == "train" else 1 for name in splits}
-    counts = {name: len(split) * draws[name] for name, split in splits.items()}
-    shapes = _shapes([draw_picture(config, train, 0, 0, training=True)], encoder, conditions)
-    done = 0
+    counts = {name: len(split) * (config.draws if name == "train" else 1) for name, split in splits.items()}
+    health, unfinished, done = health_of(first_stage), Unfinished(resume), 0
     for name, split in splits.items():
-        with write_latents(out, name, shapes) as append:
-            for rows in _batches(config, split, draws[name], name == "train"):
-                moments, columns = _columns(rows, encoder, conditions)
-                if name == "train":
-                    health.add(moments)
-                append(
-                    [row.example.id for row in rows],
-                    [row.draw for row in rows],
-                    [-1 if row.example.label is None else row.example.label for row in rows],
-                    columns,
-                    [row.example.caption for row in rows],
-                )
-                done += len(rows)
+        of_train = health if name == "train" else None
+        files = unfinished.files(name)
+        known = rows_in(files)
+        if of_train is not None:
+            _replay(of_train, files, known, counts[name], config.batch, shapes, device)
+        done += known
+        if known == counts[name]:
+            continue
+        with write_latents(unfinished.folder, name, shapes, files=len(files), on_file=unfinished.note) as append:
+            for more in pipeline.run(split, name == "train", known, append, of_train, _threads(device)):
+                done += more
                 yield Progress(done=done, total=sum(counts.values()), unit="pictures")
 
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, unfinished.folder / "tokenizer")
     report = health.report()
     about = _about(config, train.info, tokenizer, frozen)
     about |= _of_latents(first_stage, config.crop or train.info["size"], report)
     about |= {"autoencoder": identity(autoencoder), "images": identity(images)}
-    write_json(out / "latents.json", about | {"shapes": shapes, "counts": counts})
-    write_manifest(out)
+    write_json(unfinished.folder / "latents.json", about | {"shapes": shapes, "counts": counts})
+    write_manifest(unfinished.folder, unfinished.hashes())
+    unfinished.finish(out)
     yield Progress(done=done, total=done, unit="pictures", notes=report["warnings"])
+
+
+def _threads(device: torch.device) -> int:
+    """That decode: a GPU needs many pictures at once, a CPU is busy encoding."""
+    return workers(1 if device.type == "cpu" else os.cpu_count() or 1)
+
+
+def _replay(
+    health: Health,
+    files: Sequence[Path],
+    known: int,
+    total: int,
+    batch: int,
+    shapes: Mapping[str, Sequence[int]],
+    device: torch.device,
+) -> None:
+    """Add what the `known` rows in `files` added when they were encoded, batch by batch.
+
+    Of a batch that ends in the next file all is encoded, and added, again.
+    """
+    columns = {name: shapes[name] for name in ("mean", "std", "pixels") if name in shapes}
+    batches = known // batch if known < total else -(-known // batch)
+    for rows in islice(read_back(files, columns, batch), batches):
+        health.add(moments_of({name: values.to(device) for name, values in rows.items()}))
 
 
 def _about(
@@ -120,27 +146,6 @@ def _kind(first_stage: FirstStage) -> str:
             return "kl"
 
 
-def _batches(config: Latents, images: Images, draws: int, training: bool) -> Iterator[list[Drawn]]:
-    """Every picture `draws` times, in order of (id, draw)."""
-    places = [(i, draw) for i in range(len(images)) for draw in range(draws)]
-    for start in range(0, len(places), config.batch):
-        part = places[start : start + config.batch]
-        yield [draw_picture(config, images, i, draw, training) for i, draw in part]
-
-
-def _columns(
-    rows: Sequence[Drawn], encoder: Encoder, conditions: Mapping[str, Column]
-) -> tuple[Moments, dict[str, Tensor]]:
-    moments = encoder(to_float(torch.stack([row.pixels for row in rows])))
-    columns = latent_columns(encoder.first_stage, rows, moments)
-    return moments, columns | {name: make(rows) for name, make in conditions.items()}
-
-
-def _shapes(rows: Sequence[Drawn], encoder: Encoder, conditions: Mapping[str, Column]) -> dict[str, list[int]]:
-    _, columns = _columns(rows, encoder, conditions)
-    return {name: list(values.shape[1:]) for name, values in columns.items()}
-
-
 def _check(config: Latents, info: dict[str, Any], factor: int, images: Path) -> None:
     """Refuse what these pictures cannot give; `info` is their dataset.json."""
     whole, size = info["size"], config.crop or info["size"]
@@ -162,8 +167,7 @@ def _captions(config: Latents, train: Images, images: Path) -> list[str]:
     """Those of the training pictures. Refuses to mirror pictures whose caption says what is left and right."""
     captions = []
     told = config.tokens is not None or config.clip != "none"
-    for i, id in enumerate(train.ids):
-        caption = train.example(i).caption if told else None
+    for id, caption in zip(train.ids, train.captions(), strict=True) if told else ():
         if caption and config.flip and (side := _SIDES.search(caption)):
             raise ValueError(
                 f"{images}: a flip would make the caption of '{id}' untrue, for it says '{side[0]}': '{caption}'; "

@@ -1,7 +1,8 @@
-"""What is cached of a picture beside its latent: one function a column, from a batch of drawn pictures."""
+"""What is cached of a picture: one function a column, of drawn pictures or of what networks make of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Float, Shaped, UInt8
@@ -9,12 +10,13 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from ldm.autoencoder.config import Latents
+from ldm.autoencoder.encoder import Encoder, padded
 from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, Moments, VQAutoencoder
 from ldm.data.degradations import DEGRADATIONS
 from ldm.data.draws import View, central, drawn
 from ldm.data.layouts import layout_ids
 from ldm.data.masks import STYLES, draw_mask
-from ldm.data.pictures import decode_map, grey, to_float
+from ldm.data.pictures import decode, decode_map, grey, to_float
 from ldm.data.randomness import generator
 from ldm.data.shards import Example, Images
 from ldm.data.tokens import encode
@@ -36,12 +38,45 @@ class Drawn:
     low_resolution: UInt8[Tensor, "3 low low"] | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows on their way into the cache, in order of (id, draw)."""
+
+    ids: list[str]
+    draws: list[int]
+    labels: list[int]
+    """-1: none."""
+    captions: list[str | None]
+    columns: dict[str, Tensor]
+    """What was drawn; after encoding, what is written."""
+    inputs: dict[str, Tensor]
+    """Those of the columns that networks read, on the networks' device once they were sent."""
+    ready: torch.cuda.Event | None = None
+    """When `columns` have arrived on the CPU; None: they have."""
+
+
 Column = Callable[[Sequence[Drawn]], Shaped[Tensor, "b ..."]]
+"""Drawn from the pictures, by threads beside each other."""
+Encoded = Callable[[Batch], Shaped[Tensor, "b ..."]]
+"""Made by a network, or by what only one thread may call."""
 
 
-def draw_picture(config: Latents, images: Images, index: int, draw: int, training: bool) -> Drawn:
-    """Everything random is keyed (seed, id, draw); only training pictures are cropped at random and mirrored."""
-    example, pixels = images.example(index), images.pixels(index)
+def draw_pictures(config: Latents, images: Images, places: range, training: bool) -> list[Drawn]:
+    """The rows at `places` of those in order of (id, draw).
+
+    Everything random is keyed (seed, id, draw); only training pictures have several draws, are cropped at random and
+    mirrored.
+    """
+    draws = config.draws if training else 1
+    rows = []
+    for index, of_one in groupby(places, key=lambda place: place // draws):
+        example = images.example(index)
+        pixels = decode(example.image)
+        rows += [_draw(config, example, pixels, place % draws, training) for place in of_one]
+    return rows
+
+
+def _draw(config: Latents, example: Example, pixels: UInt8[Tensor, "3 h w"], draw: int, training: bool) -> Drawn:
     key = (config.seed, example.id, draw)
     whole = pixels.shape[-1]
     size = config.crop or whole
@@ -56,38 +91,24 @@ def draw_picture(config: Latents, images: Images, index: int, draw: int, trainin
     return Drawn(example=example, draw=draw, view=view, pixels=pixels, mask=mask, low_resolution=low)
 
 
-class Encoder:
-    """The first stage run at exactly `batch` (the last one padded), so that bytes never depend on a rest."""
-
-    def __init__(self, first_stage: FirstStage, batch: int, device: torch.device) -> None:
-        self.first_stage, self.batch, self.device = first_stage, batch, device
-
-    @torch.no_grad()
-    def __call__(self, image: Float[Tensor, "b 3 h w"]) -> Moments:
-        moments = self.first_stage.encode(padded(image, self.batch).to(self.device))
-        return Moments(moments.mean[: len(image)].cpu(), moments.std[: len(image)].cpu())
-
-
-def padded(values: Shaped[Tensor, "b ..."], batch: int) -> Shaped[Tensor, "batch ..."]:
-    return torch.cat([values, values[-1:].expand(batch - len(values), *values.shape[1:])])
-
-
-def latent_columns(first_stage: FirstStage, rows: Sequence[Drawn], moments: Moments) -> dict[str, Tensor]:
+def latent_columns(first_stage: FirstStage, pixels: UInt8[Tensor, "b 3 h w"], moments: Moments) -> dict[str, Tensor]:
     """Mean and std of the posterior; the mean alone where there is no noise; the pixels where they are the latent."""
     if isinstance(first_stage, IdentityAutoencoder):
-        return {"pixels": torch.stack([row.pixels for row in rows])}
+        return {"pixels": pixels}
     if isinstance(first_stage, VQAutoencoder):
         return {"mean": moments.mean}
     return {"mean": moments.mean, "std": moments.std}
 
 
-def condition_columns(
-    config: Latents, encoder: Encoder, tokenizer: BertTokenizer | None, clip: CLIP | None, captioned: bool
-) -> dict[str, Column]:
-    """Those that `config` asks for. `captioned`: there are captions for CLIP to embed."""
-    made: dict[str, Column] = {}
-    if tokenizer is not None:
-        made["tokens"] = lambda rows: encode(tokenizer, [row.example.caption or "" for row in rows])
+def moments_of(columns: Mapping[str, Tensor]) -> Moments:
+    """The posterior of which `latent_columns` made these."""
+    mean = columns["mean"] if "mean" in columns else to_float(columns["pixels"])
+    return Moments(mean, columns["std"] if "std" in columns else torch.zeros_like(mean))
+
+
+def drawn_columns(config: Latents) -> dict[str, Column]:
+    """The pixels, and the conditions in `config` that need no network; `grey` is a picture still."""
+    made: dict[str, Column] = {"pixels": lambda rows: torch.stack([row.pixels for row in rows])}
     if config.layout is not None:
         made["layout"] = _layouts(config.layout.boxes, config.layout.vocabulary_size)
     if config.low_resolution is not None:
@@ -96,14 +117,27 @@ def condition_columns(
         made["label_map"] = lambda rows: torch.stack([_label_map(row) for row in rows])
     if config.mask is not None:
         made["mask"] = lambda rows: torch.stack([_there(row.mask) for row in rows])
-        made["masked"] = lambda rows: encoder(torch.stack([_masked(row) for row in rows])).mean
     if config.grey:
-        made["grey"] = lambda rows: encoder(torch.stack([to_float(grey(row.pixels)) for row in rows])).mean
+        made["grey"] = lambda rows: torch.stack([grey(row.pixels) for row in rows])
+    return made
+
+
+def encoded_columns(
+    config: Latents, encoder: Encoder, tokenizer: BertTokenizer | None, clip: CLIP | None, captioned: bool
+) -> dict[str, Encoded]:
+    """The other conditions in `config`. `captioned`: there are captions for CLIP to embed."""
+    made: dict[str, Encoded] = {}
+    if tokenizer is not None:
+        made["tokens"] = lambda batch: encode(tokenizer, [caption or "" for caption in batch.captions])
+    if config.mask is not None:
+        made["masked"] = lambda batch: encoder(_masked(batch.inputs)).mean
+    if config.grey:
+        made["grey"] = lambda batch: encoder(to_float(batch.inputs["grey"])).mean
     if (config.mask is not None or config.grey) and not isinstance(encoder.first_stage, IdentityAutoencoder):
         # What is known of it comes back to the byte after inpainting, which its reconstruction would not.
-        made["picture"] = lambda rows: torch.stack([row.pixels for row in rows])
+        made["picture"] = lambda batch: batch.columns["pixels"]
     if clip is not None:
-        made["clip_image"] = _embedded_pictures(clip, encoder.batch, encoder.device)
+        made["clip_image"] = _embedded_pictures(clip, encoder.batch)
     if clip is not None and captioned:
         made["clip_text"] = _embedded_captions(clip, encoder.batch)
     return made
@@ -130,26 +164,26 @@ def _label_map(row: Drawn) -> UInt8[Tensor, "size size"]:
     return row.view.of(decode_map(row.example.label_map))
 
 
-def _masked(row: Drawn) -> Float[Tensor, "3 size size"]:
-    """The picture with -1 in its hole, which is 0 before pixels go to [-1, 1] (PAPER: as released)."""
-    return torch.where(_there(row.mask).bool(), -1.0, to_float(row.pixels))
+def _masked(inputs: Mapping[str, Tensor]) -> Float[Tensor, "b 3 size size"]:
+    """The pictures with -1 in their holes, which is 0 before pixels go to [-1, 1] (PAPER: as released)."""
+    return torch.where(inputs["mask"][:, None].bool(), -1.0, to_float(inputs["pixels"]))
 
 
-def _embedded_captions(clip: CLIP, batch: int) -> Column:
+def _embedded_captions(clip: CLIP, batch_size: int) -> Encoded:
     @torch.no_grad()
-    def texts(rows: Sequence[Drawn]) -> Tensor:
-        captions = [row.example.caption for row in rows]
-        tokens = clip.text([*(caption or "" for caption in captions), *[""] * (batch - len(rows))])[: len(rows)].cpu()
-        known = torch.tensor([bool((caption or "").strip()) for caption in captions])  # a row of zeros is null
-        return tokens * known[:, None, None]
+    def texts(batch: Batch) -> Tensor:
+        captions = [caption or "" for caption in batch.captions]
+        tokens = clip.text([*captions, *[""] * (batch_size - len(captions))])[: len(captions)]
+        known = torch.tensor([bool(caption.strip()) for caption in captions], device=tokens.device)
+        return tokens * known[:, None, None]  # a row of zeros is null
 
     return texts
 
 
-def _embedded_pictures(clip: CLIP, batch: int, device: torch.device) -> Column:
+def _embedded_pictures(clip: CLIP, batch_size: int) -> Encoded:
     @torch.no_grad()
-    def pictures(rows: Sequence[Drawn]) -> Tensor:
-        image = to_float(torch.stack([row.pixels for row in rows]))
-        return clip.image(padded(image, batch).to(device))[: len(rows)].cpu()
+    def pictures(batch: Batch) -> Tensor:
+        image = to_float(batch.inputs["pixels"])
+        return clip.image(padded(image, batch_size))[: len(image)]
 
     return pictures

@@ -35,13 +35,15 @@ class Health:
         self._codes = None if codebook is None else torch.zeros(len(codebook.codes), dtype=torch.int64)
 
     def add(self, moments: Moments) -> None:
-        mean, variance = (x.double().cpu().transpose(0, 1).flatten(1) for x in (moments.mean, moments.std.square()))
+        """Sums stay on the device of the first `moments`, so that nobody waits for a GPU."""
+        mean, variance = (x.double().transpose(0, 1).flatten(1) for x in (moments.mean, moments.std.square()))
+        self._powers, self._noise = self._powers.to(mean.device), self._noise.to(mean.device)
         self._places += mean.shape[1]
         self._powers += torch.stack([(mean**power).sum(1) for power in (1, 2, 3, 4)])
         self._noise += variance.sum(1)
         if self._codebook is not None and self._codes is not None:
-            codes = self._codebook.nearest(moments.mean.to(self._codebook.codes.device))
-            self._codes += torch.bincount(codes.flatten().cpu(), minlength=len(self._codes))
+            codes = self._codebook.nearest(moments.mean.to(self._codebook.codes.device)).flatten()
+            self._codes = self._codes.to(codes.device).index_add_(0, codes, torch.ones_like(codes))
 
     def report(self) -> dict[str, Any]:
         """Lists with one number a channel, each rounded to nine digits.
@@ -51,16 +53,17 @@ class Health:
         without a codebook; warnings, one line each.
         """
         assert self._places, "no latents were added"
-        first, second, third, fourth = self._powers / self._places
+        first, second, third, fourth = self._powers.cpu() / self._places
         spread = (second - first**2).clamp_min(0)
         central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
-        noise = self._noise / self._places
+        noise = self._noise.cpu() / self._places
         std = (spread + noise).clamp_min(1e-12).sqrt()
         kurtosis = torch.where(spread > 1e-12, central / spread.clamp_min(1e-12).square(), 0.0)
-        used, perplexity = (None, None) if self._codes is None else use(self._codes)
+        codes = None if self._codes is None else self._codes.cpu()
+        used, perplexity = (None, None) if codes is None else use(codes)
         warnings = _of_channels(spread.sqrt(), noise.sqrt(), kurtosis)
-        if self._codes is not None:
-            warnings += _of_codes(self._codes, self._places)
+        if codes is not None:
+            warnings += _of_codes(codes, self._places)
         return {
             "mean": _rounded(first),
             "std": _rounded(std),

@@ -68,7 +68,8 @@ def pictures(tmp_path_factory) -> Path:
     for split, positions in splits.items():
         write_shards(folder, split, (Example(id=f"{i:03d}", image=encode(_soft(i))) for i in positions))
     counts = {split: len(positions) for split, positions in splits.items()}
-    write_json(folder / "dataset.json", {"size": 16, "splits": counts, "classes": None, "label_map_classes": None})
+    classes = {"classes": None, "box_classes": None, "label_map_classes": None}
+    write_json(folder / "dataset.json", {"size": 16, "splits": counts} | classes)
     write_manifest(folder)
     return folder
 

@@ -123,7 +123,9 @@ def cached(tmp_path, things, coders) -> Callable[..., Path]:
     def made(kind: str = "identity", images: Path = things, clip: Path = Path("none"), **changes: Any) -> Path:
         config = check(ASKED | {"batch": 4, "seed": 5, "clip": clip.name} | changes, Section, "latents.things")
         out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
-        for _ in cache_latents(config, RUN, images, coders[kind], Path("none"), clip, out):
+        for _ in cache_latents(
+            config, RUN, images, coders[kind], Path("none"), clip, out, tmp_path / f"{out.name}-state"
+        ):
             pass
         return out
 
@@ -213,6 +215,16 @@ def test_the_same_section_gives_the_same_bytes(cached):
     asked = EVERYTHING | {"low_resolution": {"factor": 4, "degradation": "bsr"}, "crop": 24, "flip": True, "draws": 2}
     first, second = cached("kl", **asked), cached("kl", **asked)
     assert (first / "manifest.json").read_bytes() == (second / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["kl", "identity"])
+def test_no_byte_depends_on_the_number_of_threads(cached, kind, monkeypatch):
+    asked = EVERYTHING | {"low_resolution": {"factor": 4, "degradation": "bsr"}, "crop": 24, "flip": True, "draws": 2}
+    manifests = set()
+    for threads in "013":
+        monkeypatch.setenv("LDM_WORKERS", threads)
+        manifests.add((cached(kind, **asked) / "manifest.json").read_bytes())
+    assert len(manifests) == 1
 
 
 def test_what_is_drawn_does_not_depend_on_the_batch(cached):

@@ -79,7 +79,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("kl", "pixels"):
         config = check(cached | {"autoencoder": stage}, Latents, "")
         coder = root / "models/autoencoders" / stage
-        end(cache_latents(config, RUN, images, coder, none, clip, root / "latents" / stage))
+        resume = root / f"resume-latents-{stage}"
+        end(cache_latents(config, RUN, images, coder, none, clip, root / "latents" / stage, resume))
     for name, (tokens, channels) in CONDITIONS.items():
         stage = "pixels" if name == "plain-f1" else "kl"
         row = ROW | {"condition": {"tokens": tokens, "channels": channels}, "latents": "x", "autoencoder": stage}

@@ -53,7 +53,8 @@ def latents(tmp_path_factory) -> Latents:
     threads = torch.get_num_threads()
     run = Run(mode="exact", device="cpu", threads=1, instructions="avx2")
     [*_] = prepare(check(dataset, Dataset, "datasets.d"), Path("none"), images)
-    [*_] = cache_latents(check(asked, Section, "latents.d"), run, images, coder, Path("none"), clip, made / "latents")
+    config = check(asked, Section, "latents.d")
+    [*_] = cache_latents(config, run, images, coder, Path("none"), clip, made / "latents", made / "state")
     torch.set_num_threads(threads)
     return Latents(made / "latents", "train")
 

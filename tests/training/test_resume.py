@@ -70,7 +70,8 @@ def stages(tmp_path_factory) -> Iterator[dict[str, Stage]]:
 
     ended(prepare(section(PARAMS, Dataset, "datasets.scenes"), NONE, images))
     ended(autoencoder(coder, made / "autoencoder-state"))
-    ended(cache_latents(section(PARAMS, Latents, "latents.scenes-kl-f4"), RUN, images, coder, NONE, NONE, latents))
+    config = section(PARAMS, Latents, "latents.scenes-kl-f4")
+    ended(cache_latents(config, RUN, images, coder, NONE, NONE, latents, made / "latents-state"))
     ended(diffusion(model, made / "diffusion-state"))
     yield {"autoencoder": autoencoder, "diffusion": diffusion, "tuned": tuned, "samples": samples}
     torch.set_num_threads(threads)

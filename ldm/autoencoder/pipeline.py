@@ -1,0 +1,106 @@
+"""The way of a batch into the cache: drawn by threads, sent and brought back beside the encoding of others."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import chain, repeat
+
+import torch
+
+from ldm.autoencoder.columns import Batch, Column, Encoded, draw_pictures, latent_columns
+from ldm.autoencoder.config import Latents
+from ldm.autoencoder.encoder import Encoder
+from ldm.autoencoder.health import Health
+from ldm.data.batches import ahead
+from ldm.data.latents import Append
+from ldm.data.pictures import to_float
+from ldm.data.shards import Images
+
+INPUTS = ("pixels", "mask", "grey")
+"""Columns that networks read."""
+UNWRITTEN = 32
+"""Batches that may wait for the disk: a second of encoding, for flushing a file holds up those after it."""
+
+
+class Pipeline:
+    """Draws, sends, encodes and writes at the same time, in order, with bounded memory.
+
+    `drawn` and `encoded` make the columns beside the latent. No byte depends on the number of threads that draw.
+    """
+
+    def __init__(
+        self,
+        config: Latents,
+        encoder: Encoder,
+        drawn: Mapping[str, Column],
+        encoded: Mapping[str, Encoded],
+        device: torch.device,
+    ) -> None:
+        self.config, self.encoder, self.drawn, self.encoded, self.device = config, encoder, drawn, encoded, device
+        self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def shapes(self, images: Images) -> dict[str, list[int]]:
+        """Of each column without the batch axis; and the networks are warm then."""
+        columns = self.encode(self.send(self.draw(images, range(1), True)), None).columns
+        return {name: list(values.shape[1:]) for name, values in columns.items()}
+
+    def run(
+        self, images: Images, training: bool, first: int, append: Append, health: Health | None, workers: int
+    ) -> Iterator[int]:
+        """Append the rows of `images`, in order of (id, draw), from row `first` on; yield how many more are written.
+
+        They are encoded in the batches that they would be in from row 0 on.
+        """
+        size, total = self.config.batch, len(images) * (self.config.draws if training else 1)
+        places = [range(start, min(start + size, total)) for start in range(first // size * size, total, size)]
+        beside = min(workers, 1)
+        drawn = ahead(lambda part: self.draw(images, part, training), places, workers)
+        sent = ahead(self.send, drawn, beside)
+        encoded = map(partial(self.encode, health=health), sent)
+        known = chain([first % size], repeat(0))  # of the first batch these rows are written already
+        yield from ahead(lambda item: write(append, *item), zip(encoded, known, strict=False), beside, UNWRITTEN)
+
+    def draw(self, images: Images, places: range, training: bool) -> Batch:
+        """Decode pictures and draw what needs no network; on any thread."""
+        rows = draw_pictures(self.config, images, places, training)
+        columns = {name: make(rows) for name, make in self.drawn.items()}
+        return Batch(
+            ids=[row.example.id for row in rows],
+            draws=[row.draw for row in rows],
+            labels=[-1 if row.example.label is None else row.example.label for row in rows],
+            captions=[row.example.caption for row in rows],
+            columns=columns,
+            inputs={name: columns[name] for name in INPUTS if name in columns},
+        )
+
+    def send(self, batch: Batch) -> Batch:
+        """With its inputs on the device, copied from page-locked memory while the GPU computes."""
+        if self._aside is None:
+            return batch
+        with torch.cuda.stream(self._aside):
+            inputs = {n: values.pin_memory().to(self.device, non_blocking=True) for n, values in batch.inputs.items()}
+            self._aside.synchronize()
+        for values in inputs.values():
+            values.record_stream(torch.cuda.default_stream(self.device))
+        return replace(batch, inputs=inputs)
+
+    def encode(self, batch: Batch, health: Health | None) -> Batch:
+        """With all columns that are written; from a GPU they arrive when the batch is `ready`."""
+        moments = self.encoder(to_float(batch.inputs["pixels"]))
+        if health is not None:
+            health.add(moments)
+        columns = {name: values for name, values in batch.columns.items() if name != "pixels"}
+        columns |= latent_columns(self.encoder.first_stage, batch.columns["pixels"], moments)
+        columns |= {name: make(batch) for name, make in self.encoded.items()}
+        columns = {name: values.to("cpu", non_blocking=True) for name, values in columns.items()}
+        ready = torch.cuda.current_stream(self.device).record_event() if self._aside is not None else None
+        return replace(batch, columns=columns, inputs={}, ready=ready)
+
+
+def write(append: Append, batch: Batch, known: int) -> int:
+    """Append the rows after the first `known`; how many those are."""
+    if batch.ready is not None:
+        batch.ready.synchronize()
+    columns = {name: values[known:] for name, values in batch.columns.items()}
+    append(batch.ids[known:], batch.draws[known:], batch.labels[known:], columns, batch.captions[known:])
+    return len(batch.ids) - known
