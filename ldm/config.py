@@ -5,6 +5,7 @@ and the one section that every stage reads: `Run`.
 """
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
 S = TypeVar("S", bound=BaseModel)
+_LONG = 1000  # characters of a message
 
 
 class Section(BaseModel):
@@ -49,12 +51,14 @@ def load(path: Path | str = "params.yaml") -> dict[str, Any]:
         values = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: not valid YAML: {' '.join(str(error.problem).split())}") from None
-    except YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}{line}: not valid YAML: {shown(str(error.problem))}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not valid YAML: lists or tables lie in one another too deeply") from None
+    except (YAMLError, ValueError) as error:  # ruamel's own for a number or a date that is none
+        raise ValueError(f"{path}: not valid YAML: {shown(str(error))}") from None
     if not isinstance(values, dict):
         raise ValueError(
-            f"{path}: expected a table of sections, found {'nothing' if values is None else repr(values)[:40]}"
+            f"{path}: expected a table of sections, found {'nothing' if values is None else reprlib.repr(values)[:40]}"
         )
     return values
 
@@ -90,6 +94,10 @@ def check(values: Any, cls: type[S], place: str, *, file: str = "params.yaml") -
         return cls.model_validate(values)
     except ValidationError as error:
         raise ValueError(_one_line(error, cls, values, place, file)) from None
+    except OverflowError as error:  # of a validator that reckons with what it was given
+        raise ValueError(_placed(file, place, f"a number is too large ({error})")) from None
+    except UnicodeEncodeError as error:
+        raise ValueError(_placed(file, place, f"the text {error.object!a:.60} is not Unicode")) from None
 
 
 def nested(values: Any, cls: type[S]) -> S:
@@ -118,8 +126,19 @@ def _one_line(error: ValidationError, cls: type[BaseModel], values: Any, place: 
 
 
 def _placed(file: str, where: str, message: str) -> str:
-    # A name may hold a line break, a message must not.
-    return " ".join(": ".join(part for part in (file, where.strip("."), message) if part).split())
+    return shown(": ".join(part for part in (file, where.strip("."), message) if part))
+
+
+def shown(text: str) -> str:
+    r"""`text` as a message can quote it: on one line, what cannot be printed escaped, of very much its two ends.
+
+    >>> shown("two\nlines and a bell\x07")
+    'two lines and a bell\\x07'
+    """
+    if len(text) > _LONG:
+        text = f"{text[: _LONG // 2]} ... {text[-_LONG // 4 :]}"
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
 
 
 def _in_file(loc: tuple[int | str, ...], values: Any) -> list[int | str]:
