@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ldm.config import shown
 from ldm.data.batches import ahead, workers
 from ldm.data.pictures import decode, grid, to_png
 from ldm.data.shards import SPLITS, Box, Example, write_shards
@@ -29,6 +30,7 @@ from ldm.sources.lmdb import lmdb
 from ldm.sources.open_images import open_images
 from ldm.sources.parquet import parquet
 from ldm.sources.splits import assign, near_copies, thumbnail
+from ldm.sources.text import check, one_line
 from ldm.sources.webdataset import webdataset
 
 _EVERY = 200  # pictures between two records of progress
@@ -65,9 +67,18 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     The result depends on the pictures and their names, not on the order of files on disk, on archives or on workers.
     Raises ValueError of one line for what is wrong with `raw`.
     """
+    try:
+        yield from _prepare(config, raw, out)
+    except ValueError as error:
+        if type(error) is ValueError:
+            error.args = (shown(str(error)),)  # it may quote names and texts of those who made the files
+        raise
+
+
+def _prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     found = _find(config.source, raw)
     for name in (*(found.classes or ()), *(found.box_classes or ()), *(found.label_map_classes or ())):
-        _check_text(name, f"{raw}: ")
+        check(name, f"{raw}: ")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         ready: list[_Ready] = []
@@ -79,9 +90,10 @@ def prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
             elif config.on_bad_image == "stop":
                 raise ValueError(f"{raw}/{candidate.id}: {pixels}; mend or remove it, or say on_bad_image: skip")
             else:
-                skipped.append({"path": candidate.id, "reason": pixels})
+                skipped.append({"path": shown(candidate.id), "reason": shown(pixels)})
             if done % _EVERY == 0:
                 yield Progress(done=done, total=found.total, unit="pictures")
+        _check_ids(ready, raw)
         parts = _parts(config, ready, skipped)
         if not parts.get("train"):
             raise ValueError(f"{raw}: no picture is left to train on ({found.total} found, {len(skipped)} skipped)")
@@ -123,7 +135,7 @@ def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
     """Its pixels, or what is wrong with it."""
     try:
         for text in (candidate.label, candidate.caption, candidate.licence):
-            _check_text(text)
+            check(text)
         view = candidate.view(size)
     except ValueError as error:
         return candidate, str(error)
@@ -136,12 +148,10 @@ def _render(size: int, candidate: Candidate) -> tuple[Candidate, _Pixels | str]:
     )
 
 
-def _check_text(text: str | None, place: str = "") -> None:
-    """JSON can say half of a character, which no file holds."""
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{place}the text {text!a:.60} is not Unicode; write it anew") from None
+def _check_ids(ready: list[_Ready], raw: Path) -> None:
+    twice = [id for id, count in Counter(r.id for r in ready).items() if count > 1]
+    if twice:
+        raise ValueError(f"{raw}: duplicate id '{min(twice)}'; keep one")
 
 
 def _spooled(candidate: Candidate, pixels: _Pixels, spool: IO[bytes]) -> _Ready:
@@ -156,8 +166,8 @@ def _spooled(candidate: Candidate, pixels: _Pixels, spool: IO[bytes]) -> _Ready:
         id=candidate.id,
         split=candidate.split,
         label=candidate.label,
-        caption=candidate.caption,
-        licence=candidate.licence,
+        caption=None if candidate.caption is None else one_line(candidate.caption),
+        licence=one_line(candidate.licence),
         image=append(pixels.image),
         label_map=None if pixels.label_map is None else append(pixels.label_map),
         boxes=pixels.boxes,
@@ -201,18 +211,23 @@ def _write(
     written = [r for members in parts.values() for r in members]
     classes = found.classes or _by_name({r.label for r in written if r.label is not None})
     numbers = {name: number for number, name in enumerate(classes)}
+    names = _one_lines(classes)
     for split, members in parts.items():
-        write_shards(out, split, (_example(r, numbers, spool) for r in members), classes=classes or None)
+        write_shards(out, split, (_example(r, numbers, spool) for r in members), classes=names)
     return {
         "size": config.size,
         "splits": {split: len(members) for split, members in parts.items()},
-        "classes": classes or None,
-        "box_classes": found.box_classes,
-        "label_map_classes": found.label_map_classes,
+        "classes": names,
+        "box_classes": _one_lines(found.box_classes),
+        "label_map_classes": _one_lines(found.label_map_classes),
         "skipped": sorted(skipped, key=lambda entry: entry["path"]),
         "licences": dict(Counter(r.licence for r in written)),
         **found.about,
     }
+
+
+def _one_lines(names: tuple[str, ...] | None) -> list[str] | None:
+    return [one_line(name) for name in names] if names else None
 
 
 def _by_name(labels: set[str]) -> tuple[str, ...]:
