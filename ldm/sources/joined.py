@@ -52,10 +52,17 @@ def candidates(
     for name, content in tree.read(wanted):
         known = of(name)
         assert isinstance(known, Facts)
+        label_map = read_map(known.label_map) if known.label_map else None
+        if isinstance(content, str):
+            yield missing(name, content)
+            continue
+        if isinstance(label_map, str):
+            yield missing(name, f"its label map: {label_map}")
+            continue
         marks = Marks(
             boxes=known.boxes,
             size=known.size,
-            label_map=read_map(known.label_map) if known.label_map else None,
+            label_map=label_map,
             label_map_shift=maps.shift,
             label_map_classes=maps.classes,
         )

@@ -12,19 +12,30 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO
+from stat import S_ISREG
+from typing import IO, Self
+
+from ldm.sources.text import breaks_lines
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_BYTES = 1 << 28
 MAX_ANNOTATIONS = 1 << 32
+MAX_UNPACKED = 1 << 34
+"""What an archive may unpack to, if that is more than `_RATIO` times its size: no small file keeps a machine busy."""
+_RATIO = 100
+_MAX_HEADER = 1 << 20  # of what a tar says of a member beside its content, such as a long name
+_ABOUT_THE_NEXT = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
 
 
 class Tree:
     """The files below `raw`: a folder, in which archives of the top level count as unpacked, or one archive.
 
     `names` are relative, with slashes, in Unicode's composed form and in order: the same whatever the file system.
-    Hidden files are passed over. Nothing is unpacked to disk. Raises ValueError of one line where there is no `raw`,
-    where a name occurs twice, or an archive is damaged or has members that lead outside of it.
+    Hidden files are passed over. Nothing is unpacked to disk. A link to a file is that file (DVC makes such links); one
+    to a folder is refused, for DVC would not see what is behind it. Raises ValueError of one line where there is no
+    `raw`, where a name occurs twice or breaks a line, or an archive is damaged or has members that lead outside of it.
     """
 
     def __init__(self, raw: Path):
@@ -51,8 +62,11 @@ class Tree:
                 f"{raw}: duplicate id '{twice}': it occurs twice, in archives or in a folder and an archive"
             )
 
-    def read(self, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
-        """Name and content of the files whose names are `wanted`, in no order to rely on."""
+    def read(self, wanted: Container[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Name and content of the files whose names are `wanted`, in no order to rely on.
+
+        A text in place of the content says why that file cannot be read.
+        """
         for name, path in self._paths.items():
             if name in wanted:
                 yield name, _content(path)
@@ -60,24 +74,26 @@ class Tree:
             if any(name in wanted for name in names):
                 for name, tar, member in members(archive):
                     if name in wanted:
-                        yield name, extract(archive, name, tar, member)
+                        yield name, extract(archive, tar, member)
 
-    def reader(self, wanted: Set[str]) -> Callable[[str], bytes]:
-        """The content of any of the files `wanted` by name, in any order.
+    def reader(self, wanted: Set[str]) -> Callable[[str], bytes | str]:
+        """The content of any of the files `wanted` by name, in any order; a text says why it cannot be read.
 
         What lies in archives is copied to a scratch file at once: it belongs to pictures that come in another order.
         """
         packed = wanted - self._paths.keys()
-        places: dict[str, tuple[int, int]] = {}
+        places: dict[str, tuple[int, int] | str] = {}
         spool = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the reader)
         for name, content in self.read(packed) if packed else ():
-            places[name] = (spool.tell(), len(content))
-            spool.write(content)
+            places[name] = content if isinstance(content, str) else (spool.tell(), spool.write(content))
 
-        def read(name: str) -> bytes:
+        def read(name: str) -> bytes | str:
             if name in self._paths:
                 return _content(self._paths[name])
-            start, size = places[name]
+            place = places[name]
+            if isinstance(place, str):
+                return place
+            start, size = place
             spool.seek(start)
             return spool.read(size)
 
@@ -89,17 +105,20 @@ class Tree:
         One in an archive is read into memory.
         """
         if name in self._paths:
-            try:
-                return self._paths[name].open("rb")
-            except OSError as error:
-                raise ValueError(f"{self._paths[name]}: cannot be read: {error.strerror}") from None
+            file = _opened(self._paths[name], MAX_ANNOTATIONS)
+            if isinstance(file, str):
+                raise ValueError(f"{self._paths[name]}: {file}")
+            return file
         if name not in self.names:
             raise ValueError(f"{self.raw}/{name}: not found; {mending}")
         for archive, names in self._archives.items():
             if name in names:
                 for inside, tar, member in members(archive):
                     if inside == name:
-                        return io.BytesIO(extract(archive, name, tar, member, MAX_ANNOTATIONS))
+                        content = extract(archive, tar, member, MAX_ANNOTATIONS)
+                        if isinstance(content, str):
+                            raise ValueError(f"{archive}/{name}: {content}")
+                        return io.BytesIO(content)
         raise ValueError(f"{self.raw}/{name}: changed while it was read; start again")
 
     def text(self, name: str, mending: str) -> str:
@@ -113,7 +132,7 @@ class Tree:
 
     def _walk(self) -> None:
         for folder, folders, files in os.walk(self.raw):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(_own(folder, folders))
             for file in sorted(files):
                 path = Path(folder, file)
                 if folder == str(self.raw) and file.endswith(ARCHIVES) and not file.startswith("."):
@@ -134,11 +153,12 @@ def matching(raw: Path, pattern: str) -> list[tuple[str, Path]]:
         raise ValueError(f"{raw}: {'not a folder' if raw.exists() else 'not found'}; put the files there or mend `raw`")
     found = {}
     for folder, folders, files in os.walk(raw):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = _own(folder, folders)
         for file in files:
             path = Path(folder, file)
-            name = _name(path.relative_to(raw).as_posix(), raw)
-            if not file.startswith(".") and fnmatchcase(name, pattern):
+            if not file.startswith(".") and fnmatchcase(name := _name(path.relative_to(raw).as_posix(), raw), pattern):
+                if not path.is_file():
+                    raise ValueError(f"{path}: {_NO_FILE}; take it away or mend source.splits")
                 found[name] = path
     if not found:
         raise ValueError(f"{raw}: no file matches '{pattern}'; put the files there or mend source.splits")
@@ -157,47 +177,89 @@ def inside(folder: str, name: str) -> str:
     return place if name else "" if place == "." else f"{place}/"
 
 
+_NO_FILE = "a broken link, a pipe or a device, not a file"
+
+
+def _own(folder: str, folders: list[str]) -> list[str]:
+    own = [name for name in folders if not name.startswith(".")]
+    for name in own:
+        if (path := Path(folder, name)).is_symlink():
+            raise ValueError(f"{path}: a link to a folder, behind which DVC does not look; put the folder itself there")
+    return own
+
+
 def _name(name: str, place: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{place}: the name {name!a} is not UTF-8; rename the file") from None
+    if breaks_lines(name):
+        raise ValueError(f"{place}: the name {name!a} has a line break or a control character in it; rename the file")
     return unicodedata.normalize("NFC", name)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> bytes | str:
+    file = _opened(path, MAX_BYTES)
+    if isinstance(file, str):
+        return file
+    with file:
+        return file.read()
+
+
+def _opened(path: Path, largest: int) -> IO[bytes] | str:
+    """A text says why it cannot be; nothing but a file is opened, for a pipe would keep us waiting."""
     try:
-        _check_size(path, path.stat().st_size)
-        return path.read_bytes()
+        about = path.stat()
+        if not S_ISREG(about.st_mode):
+            return _NO_FILE
+        return _too_large(about.st_size, largest) or path.open("rb")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        return f"cannot be read: {error.strerror}"
 
 
-def _check_size(place: Path, size: int, largest: int = MAX_BYTES) -> None:
-    if size > largest:
-        raise ValueError(f"{place}: {size:,} bytes, more than {largest:,}; it is no picture, take it away")
+def _too_large(size: int, largest: int) -> str | None:
+    return f"{size:,} bytes, more than {largest:,}" if size > largest else None
+
+
+class _Member(tarfile.TarInfo):
+    """A header that cannot make tarfile fill the memory, nor go round in circles."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _ABOUT_THE_NEXT and header.size > _MAX_HEADER):
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
 
 
 def members(archive: Path, mode: str = "r|*") -> Iterator[tuple[str, tarfile.TarFile, tarfile.TarInfo]]:
     """Name, archive and member of each plain file; ValueError of one line at damage, at links and at names outside."""
-    with _one_line(archive), tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
+    unpacked, most = 0, max(MAX_UNPACKED, _RATIO * archive.stat().st_size)
+    with _one_line(archive), tarfile.open(archive, mode, tarinfo=_Member) as tar:  # type: ignore[call-overload]
         for member in tar:
             tar.members.clear()  # else it keeps them all
             path = PurePosixPath(member.name)
+            unpacked += member.size
+            if member.size < 0 or unpacked > most:
+                raise ValueError(
+                    f"{archive}: claims {unpacked:,} bytes unpacked, more than {most:,}; pack less into it"
+                )
             if path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"{archive}: member '{member.name}' leads outside of the archive; pack it again")
+                raise ValueError(f"{archive}: member {member.name!a} leads outside of the archive; pack it again")
             if member.isdir() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
                 continue
-            if not member.isfile():
-                raise ValueError(f"{archive}: member '{member.name}' is not a plain file; pack it again without links")
+            if not member.isfile() or member.issparse():
+                raise ValueError(f"{archive}: member {member.name!a} is not a plain file; pack it again without links")
             yield _name(path.as_posix(), archive), tar, member
 
 
-def extract(archive: Path, name: str, tar: tarfile.TarFile, member: tarfile.TarInfo, largest: int = MAX_BYTES) -> bytes:
-    _check_size(archive / name, member.size, largest)
+def extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, largest: int = MAX_BYTES) -> bytes | str:
+    """A text says why there is no content; ValueError where the archive is damaged."""
+    if reason := _too_large(member.size, largest):
+        return reason
     with _one_line(archive):
         file = tar.extractfile(member)
-        assert file is not None, f"{archive}: {name} is a plain file"
+        assert file is not None, f"{archive}: {member.name} is a plain file"
         return file.read()
 
 

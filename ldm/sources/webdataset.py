@@ -32,6 +32,7 @@ class _Sample:
     key: str
     endings: list[str] = field(default_factory=list)
     content: dict[str, bytes] = field(default_factory=dict)
+    wrong: str | None = None
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -68,7 +69,11 @@ def _samples(path: Path, wanted: frozenset[str]) -> Iterator[_Sample]:
             raise ValueError(f"{path}: duplicate member '{name}'; pack it again")
         sample.endings.append(ending)
         if ending in wanted:
-            sample.content[ending] = extract(path, name, tar, member)
+            content = extract(path, tar, member)
+            if isinstance(content, str):
+                sample.wrong = f".{ending}: {content}"
+            else:
+                sample.content[ending] = content
     if sample is not None:
         yield sample
 
@@ -82,6 +87,8 @@ def _candidates(config: WebDataset, splits: Mapping[str, list[tuple[str, Path]]]
 
 
 def _candidate(config: WebDataset, sample: _Sample, split: str, id: str) -> Candidate:
+    if sample.wrong is not None:
+        return missing(id, sample.wrong)
     pictures = sorted(_PICTURES & set(sample.endings))
     if len(pictures) != 1:
         there = ", ".join(sample.endings)

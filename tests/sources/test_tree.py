@@ -108,7 +108,8 @@ def test_a_name_that_is_not_utf8_is_said(tmp_path):
     assert mistake(raw) == f"{raw}: the name 'caf\\udce9.png' is not UTF-8; rename the file"
 
 
-def test_a_file_too_large_for_a_picture_is_said(raw):
+def test_a_file_too_large_for_a_picture_is_said_or_skipped(raw, prepared):
     with (raw / "huge.png").open("wb") as file:
         file.truncate((1 << 28) + 1)
-    assert mistake(raw) == f"{raw}/huge.png: 268,435,457 bytes, more than 268,435,456; it is no picture, take it away"
+    [skipped] = prepared(raw, on_bad_image="skip").info["skipped"]
+    assert skipped == {"path": "huge.png", "reason": "268,435,457 bytes, more than 268,435,456"}
