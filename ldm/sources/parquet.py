@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from ldm.sources.candidate import Candidate, Found, missing, photo
 from ldm.sources.config import Parquet
@@ -50,11 +51,30 @@ def _shard(config: Parquet, path: Path, split: str) -> _Shard:
                 raise ValueError(
                     f"{path}: no column '{column}' (there is: {', '.join(columns.names)}); mend source.{key}"
                 )
+        for key, column in wanted.items():
+            if key != "image" and column is not None and not _readable(columns.field(column).type, key):
+                raise ValueError(
+                    f"{path}: column '{column}' is {columns.field(column).type}, expected {_KINDS[key]}; "
+                    f"mend source.{key}"
+                )
         kind = columns.field(config.image).type
-        inner = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
-        if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        inner = kind.field("bytes").type if types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+        if not (types.is_binary(inner) or types.is_large_binary(inner) or types.is_binary_view(inner)):
             raise ValueError(f"{path}: column '{config.image}' is {kind}, not picture files; mend source.image")
         return _Shard(path, split, file.metadata.num_rows, _names(columns, config.label))
+
+
+_KINDS = {"label": "text or whole numbers", "caption": "text or lists of texts", "id": "text or whole numbers"}
+
+
+def _readable(kind: pa.DataType, key: str) -> bool:
+    """Whether a column of this type may hold what is asked of it; a column of nulls alone has no other type."""
+    if types.is_dictionary(kind):
+        return _readable(kind.value_type, key)
+    if key == "caption" and (types.is_list(kind) or types.is_large_list(kind)):
+        return _readable(kind.value_type, key)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    return text or (key != "caption" and types.is_integer(kind))
 
 
 def _names(columns: pa.Schema, label: str | None) -> tuple[str, ...] | None:
@@ -96,7 +116,7 @@ def _rows(config: Parquet, path: Path) -> Iterator[dict[str, Any]]:
         with _opened(path) as file:
             for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
                 yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _damaged(path, error) from None
 
 
