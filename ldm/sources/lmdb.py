@@ -54,7 +54,12 @@ def _count(path: Path) -> int:
     library = _library()
     try:
         with _open(path) as database:
-            return database.stat()["entries"]
+            about = database.stat()
+            whole = (database.info()["last_pgno"] + 1) * about["psize"]
+            found = (path / "data.mdb").stat().st_size
+            if found < whole:  # reading on would end the process
+                raise _damaged(path, f"{found:,} bytes, of {whole:,}")
+            return about["entries"]
     except library.Error as error:
         raise _damaged(path, error) from None
 
@@ -68,5 +73,5 @@ def _items(path: Path) -> Iterator[tuple[bytes, bytes]]:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
+def _damaged(path: Path, error: object) -> ValueError:
     return ValueError(f"{path}/data.mdb: not a whole LMDB database ({' '.join(str(error).split())}); copy it again")
