@@ -8,11 +8,10 @@ from ldm.data.shards import Box
 from ldm.sources.candidate import Found
 from ldm.sources.config import Boxes
 from ldm.sources.joined import Facts
-from ldm.sources.rows import Row, by_picture, found, json_lines, licence, parsed
+from ldm.sources.rows import Row, by_picture, found, is_number, json_lines, licence, parsed
 from ldm.sources.tree import Tree
 
 _BEYOND = 0.01  # what rounding may put outside of the picture
-_HUGE = 1e9  # not a number of pixels either
 
 
 def boxes(config: Boxes, raw: Path) -> Found:
@@ -36,7 +35,7 @@ def _facts(row: Row, named: list[tuple[str, tuple[float, ...]]], numbers: Mappin
         for category, (x, y, width, height) in named
     )
     size = (row.values.get("width"), row.values.get("height"))
-    known = all(isinstance(side, int | float) and side > 0 for side in size)
+    known = all(is_number(side) and side > 0 for side in size)  # type: ignore[operator]
     return Facts(boxes=around, size=size if known else None, licence=licence(row, otherwise))  # type: ignore[arg-type]
 
 
@@ -80,8 +79,7 @@ def _box(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
     numbers = entry.get("box", entry.get("box_xywh"))
     if not isinstance(numbers, list) or len(numbers) != 4:
         return None
-    whole = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _HUGE for n in numbers)
-    return tuple(float(n) for n in numbers) if whole else None
+    return tuple(float(n) for n in numbers) if all(map(is_number, numbers)) else None
 
 
 def _inside(box: tuple[float, ...]) -> bool:

@@ -12,6 +12,7 @@ from ldm.sources.candidate import Found
 from ldm.sources.config import Coco, CocoFiles
 from ldm.sources.joined import Facts, MapFiles, candidates, check_once, pairs, picture_names
 from ldm.sources.maps import class_names, shown
+from ldm.sources.rows import is_number
 from ldm.sources.tree import Tree, inside
 
 _MENDING = "put it there or mend source.splits"
@@ -159,21 +160,17 @@ def _instances(read: _Annotations) -> tuple[dict[int, str], dict[str, _Instances
         name, category, box = read.name(entry, place), _need(entry, "category_id", int, place), entry.get("bbox")
         if category not in categories:
             raise ValueError(f"{place}: category_id {category} is not among its categories; take files of one release")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) < 0:
             raise ValueError(f"{place}: 'bbox' is not x, y, width, height in pixels; take COCO's own instances file")
         if not entry.get("iscrowd"):
             boxes[name].append((category, box))
     found = {}
     for id, name in read.names.items():
         width, height = read.images[id].get("width"), read.images[id].get("height")
-        if width is None or height is None or not (_is_number(width) and _is_number(height) and width * height > 0):
+        if width is None or height is None or not (is_number(width) and is_number(height) and min(width, height) > 0):
             raise ValueError(f"{read.place}: image {id} has no width and height; take COCO's own instances file")
         found[name] = _Instances((width, height), boxes[name])
     return categories, found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9  # and no NaN
 
 
 def _captions(read: _Annotations) -> dict[str, str]:

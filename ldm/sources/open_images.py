@@ -118,11 +118,17 @@ def _class_names(tree: Tree, file: str) -> dict[str, str]:
     place = f"{tree.raw}/{file}"
     lines = tree.text(file, "put class-descriptions-boxable.csv there or mend source.box_classes").splitlines()
     names: dict[str, str] = {}
-    for number, cells in enumerate(csv.reader(lines), 1):
-        if len(cells) != 2 or not all(cells):
-            raise ValueError(f"{place}, line {number}: expected a label and its name, such as /m/01g317,Person")
-        if cells != ["LabelName", "DisplayName"]:
-            names[cells[0]] = cells[1]
+    reader = csv.reader(lines)
+    try:
+        for cells in reader:
+            if len(cells) != 2 or not all(cells):
+                raise ValueError(
+                    f"{place}, line {reader.line_num}: expected a label and its name, such as /m/01g317,Person"
+                )
+            if cells != ["LabelName", "DisplayName"]:
+                names[cells[0]] = cells[1]
+    except csv.Error as error:
+        raise ValueError(f"{place}, line {reader.line_num}: not valid csv: {error}") from None
     if not names:
         raise ValueError(f"{place}: no names in it; take class-descriptions-boxable.csv")
     return names

@@ -13,6 +13,7 @@ from ldm.sources.joined import NO_MAPS, Facts, candidates, picture_names
 from ldm.sources.tree import Tree, inside
 
 _FILE = ("file", "file_name", "filename")
+_HUGE = 1e9
 _LICENCE = ("licence", "license", "attribution")
 
 
@@ -60,6 +61,11 @@ def parsed(text: str, place: str) -> Any:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: not valid JSON: {' '.join(str(error).split())}") from None
+
+
+def is_number(value: Any) -> bool:
+    """A size or a place in pixels: no NaN, and nothing that overflows."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _HUGE
 
 
 def _no_number(constant: str) -> None:
