@@ -1,7 +1,8 @@
 """The codebook of a vector-quantised first stage: nearest codes, gradients straight through, dead codes revived."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,26 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 DISTANCES = 1 << 24
-"""Distances held at once: 64 MiB, however large the batch is."""
+"""Distances held at once on a CPU: 64 MiB, however large the batch is."""
+FUSED = 1 << 4
+"""How many times as many are computed at once on a GPU, which holds none of them."""
+
+
+def _nearest(places: Float[Tensor, "n z"], codes: Float[Tensor, "size z"]) -> Int[Tensor, " n"]:
+    """The first of the nearest codes."""
+    return torch.cdist(places, codes, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+
+
+def _fused(places: Float[Tensor, "n z"], codes: Float[Tensor, "size z"]) -> Int[Tensor, " n"]:
+    """The same in one kernel when compiled, for `cdist` on a GPU starts a block of threads for each distance."""
+    squares = [(places[:, None, i] - codes[None, :, i]).square() for i in range(codes.shape[1])]
+    return sum(squares[1:], squares[0]).argmin(1)
+
+
+@cache
+def _compiled() -> Callable[[Tensor, Tensor], Tensor]:
+    """Not before it is needed: what compiles takes a second to import."""
+    return torch.compile(_fused, dynamic=True)
 
 
 @dataclass(frozen=True)
@@ -42,8 +62,8 @@ class Codebook(nn.Module):
         """
         places = rearrange(latent, "b z h w -> (b h w) z")
         rows = max(1, DISTANCES // len(self.codes))
-        exact = "donot_use_mm_for_euclid_dist"
-        codes = torch.cat([torch.cdist(p, self.codes, compute_mode=exact).argmin(1) for p in places.split(rows)])
+        find = _compiled() if latent.is_cuda else _nearest
+        codes = torch.cat([find(part, self.codes) for part in places.split(FUSED * rows if latent.is_cuda else rows)])
         return codes.view(len(latent), *latent.shape[2:])
 
     def vectors(self, codes: Int[Tensor, "b h w"]) -> Float[Tensor, "b z h w"]:

@@ -31,6 +31,14 @@ def test_the_nearest_code_is_the_one_that_brute_force_finds(held, codebook, monk
     assert torch.equal(codebook.nearest(codebook(z)), codebook.nearest(z))
 
 
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_what_is_fused_on_a_gpu_finds_the_same(width):
+    places, codes = torch.randn(500, width), torch.randn(40, width)
+    codes = torch.cat([codes, codes])  # of equally near ones the first
+    assert torch.equal(quantiser._fused(places, codes), quantiser._nearest(places, codes))
+    assert quantiser._fused(places, codes).max() < 40
+
+
 def test_codes_that_a_rounded_product_confuses_are_told_apart():
     """Far from zero a sum of squares and products loses what tells two codes apart; a difference keeps it."""
     codebook = Codebook(2, 1)
