@@ -53,20 +53,21 @@ def cache_latents(
 
     splits = {name: Images(images, name) for name in train.info["splits"]}
     counts = {name: len(split) * (config.draws if name == "train" else 1) for name, split in splits.items()}
-    health, unfinished, done = health_of(first_stage), Unfinished(resume), 0
+    health, unfinished = health_of(first_stage), Unfinished(resume)
+    there = {name: unfinished.files(name) for name in splits}
+    rows = {name: rows_in(files) for name, files in there.items()}
+    done, total = sum(rows.values()), sum(counts.values())
+    _replay(health, there["train"], rows["train"], counts["train"], config.batch, shapes, device)
+    yield Progress(done=done, total=total, unit="pictures")
     for name, split in splits.items():
-        of_train = health if name == "train" else None
-        files = unfinished.files(name)
-        known = rows_in(files)
-        if of_train is not None:
-            _replay(of_train, files, known, counts[name], config.batch, shapes, device)
-        done += known
-        if known == counts[name]:
+        if rows[name] == counts[name]:
             continue
+        of_train = health if name == "train" else None
+        files = there[name]
         with write_latents(unfinished.folder, name, shapes, files=len(files), on_file=unfinished.note) as append:
-            for more in pipeline.run(split, name == "train", known, append, of_train, _threads(device)):
+            for more in pipeline.run(split, name == "train", rows[name], append, of_train, threads(device)):
                 done += more
-                yield Progress(done=done, total=sum(counts.values()), unit="pictures")
+                yield Progress(done=done, total=total, unit="pictures")
 
     if tokenizer is not None:
         save_tokenizer(tokenizer, unfinished.folder / "tokenizer")
@@ -80,7 +81,7 @@ def cache_latents(
     yield Progress(done=done, total=done, unit="pictures", notes=report["warnings"])
 
 
-def _threads(device: torch.device) -> int:
+def threads(device: torch.device) -> int:
     """That decode: a GPU needs many pictures at once, a CPU is busy encoding."""
     return workers(1 if device.type == "cpu" else os.cpu_count() or 1)
 

@@ -83,7 +83,7 @@ def ahead(call: Callable[[S], T], items: Iterable[S], workers: int, depth: int |
     try:
         for item in items:
             waiting.append(pool.submit(call, item))
-            if len(waiting) == (depth or 2 * workers):
+            while waiting and (waiting[0].done() or len(waiting) == (depth or 2 * workers)):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

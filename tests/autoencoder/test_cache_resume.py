@@ -1,5 +1,6 @@
 """Caching that is stopped or killed goes on from its last whole file, and ends in the same bytes."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -73,8 +74,8 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(pictures, coder, smal
             if place == 5:  # about a file further
                 records.close()
     assert len(began) > 3
-    assert began == sorted(began)
-    assert all(done > 4 for done in began[1:]), "it did not begin anew"
+    assert began[0] == 0
+    assert all(before < after for before, after in itertools.pairwise(began)), "it did not begin anew"
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
 
 
@@ -110,7 +111,7 @@ def test_killed_by_the_system_it_goes_on_from_the_last_whole_file(pictures, code
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
     first, *_ = caching(pictures, stage, out, resume)
-    assert first.done > 30, f"killed at {done}, it began anew"
+    assert first.done >= 30, f"killed at {done}, it began anew"
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
 
 
@@ -126,5 +127,5 @@ def test_a_damaged_file_is_written_again(pictures, coder, small_files, tmp_path)
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     first, *_ = caching(pictures, stage, out, resume)
-    assert 15 < first.done < 30
+    assert first.done == 15
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
