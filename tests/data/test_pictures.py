@@ -61,9 +61,39 @@ def test_other_modes_become_rgb(mode):
     assert pictures.read(file(image, "TIFF" if mode == "CMYK" else "PNG")).getpixel((0, 0)) == (255, 255, 255)
 
 
+SIXTEEN = np.array([[0, 0x8000, 0xFFFF]], np.uint16)
+
+
 def test_sixteen_bits_are_scaled_not_clipped():
-    image = Image.fromarray(np.array([[0, 0x8000, 0xFFFF]], np.uint16))
-    assert [pictures.read(file(image, "PNG")).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+    grey = Image.fromarray(SIXTEEN)
+    colour = b"P6 3 1 65535\n" + np.repeat(SIXTEEN, 3).astype(">u2").tobytes()
+    for content in (file(grey, "PNG"), file(grey, "TIFF"), b"P5 3 1 65535\n" + SIXTEEN.astype(">u2").tobytes(), colour):
+        assert [pictures.read(content).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_or_of_several_pages_the_first_is_the_picture(kind):
+    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    content = file(first, kind, save_all=True, append_images=[second], **lossless)
+    assert Image.open(io.BytesIO(content)).n_frames == 2
+    assert pictures.read(content).getcolors() == [(256, (255, 0, 0))]
+
+
+def test_a_picture_is_known_by_its_content_not_by_a_name():
+    for kind in ("PNG", "TIFF", "BMP", "PPM"):
+        assert torch.equal(pictures.decode(file(pictures.to_image(pixels(4)), kind)), pixels(4))
+
+
+def test_an_odd_tag_of_the_camera_does_not_refuse_its_picture():
+    """Pillow cannot write this EXIF again: a float in the place of a text."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    exif[0x010F] = "maker"
+    text, number = b"\x01\x0f\x00\x02\x00\x00\x00\x06", b"\x01\x0f\x00\x0b\x00\x00\x00\x01"
+    block = exif.tobytes().replace(text, number)
+    shown = pictures.read(file(pictures.to_image(pixels(5)), "PNG", exif=block))
+    assert np.array_equal(np.asarray(shown), np.rot90(np.asarray(pictures.to_image(pixels(5))), 2))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +111,14 @@ def test_what_cannot_be_read_is_said_in_one_line(content, message):
         pictures.read(content)
     assert "\n" not in str(caught.value)
     assert "0x" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1), (7, 7), (7, 10_000_000)])
+def test_absurd_sizes_are_smaller_than_any_size_asked_for(size):
+    bands = pictures.read(file(Image.new("1", size), "PNG"))
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} is smaller than size 8"):
+        pictures.square(bands, 8)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -222,6 +222,7 @@ def test_an_lmdb_that_was_cut_is_noticed_before_it_is_followed(tmp_path, photo, 
     assert message.startswith(f"{file}: not a whole LMDB database (20,000 bytes, of ")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_label_map_larger_than_all_memory_is_refused(tmp_path, photo, mistake):
     for folder in ("images", "labels"):
         (tmp_path / "raw" / folder).mkdir(parents=True)
