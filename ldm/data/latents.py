@@ -1,8 +1,9 @@
 """Cached latents: Arrow files of fixed-size rows, memory-mapped, read in any order without decoding."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -173,6 +174,24 @@ def read_back(files: Sequence[Path], columns: Mapping[str, Sequence[int]], rows:
         yield {name: torch.from_numpy(flat[name].copy()).view(len(part), *columns[name]) for name in columns}
 
 
+class Texts(Sequence[Any]):
+    """A column of texts, read out of the memory-mapped file when asked for: a million ids cost no memory."""
+
+    def __init__(self, chunks: Iterable[pa.StringArray]):
+        self._column = pa.chunked_array([*chunks], pa.string())
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._column[index]
+        return found.to_pylist() if isinstance(index, slice) else found.as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._column.chunks:
+            yield from chunk.to_pylist()
+
+
 class Latents:
     """One split of a latents folder: rows in order of (id, draw), by position; safe to read from several threads.
 
@@ -188,24 +207,28 @@ class Latents:
             raise ValueError(f"{folder}: no split '{split}' (there is: {there})")
         pattern = re.compile(re.escape(split) + r"-\d{5}\.arrow")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
-        batches = [b for path in paths for b in _table(path).to_batches()]
+        files = [_File(path) for path in paths]
+        batches = [batch for file in files for batch in file.batches]
+        self._file = np.repeat(np.arange(len(files)), [len(file.batches) for file in files])
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         expected = self.info["counts"][split]
         if len(self) != expected:
             raise ValueError(f"{folder}: {split} has {len(self)} rows, latents.json says {expected}; cache again")
-        self.ids: list[str] = [i for batch in batches for i in batch["id"].to_pylist()]
-        self.draws: Int[Tensor, " rows"] = torch.tensor([d for batch in batches for d in batch["draw"].to_pylist()])
-        self._captions = [batch["caption"] for batch in batches]
+        self.ids = Texts(batch["id"] for batch in batches)
+        self._captions = Texts(batch["caption"] for batch in batches)
+        self._draws = [batch["draw"] for batch in batches]
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in self.info["shapes"].items()}
-        self._views = {name: [_view(batch[name], shape) for batch in batches] for name, shape in self.shapes.items()}
-        self._views["label"] = [batch["label"].to_numpy() for batch in batches]
+        self._columns = {name: _Column(files, name, shape) for name, shape in {**self.shapes, "label": ()}.items()}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @cached_property
+    def draws(self) -> Int[Tensor, " rows"]:
+        return torch.from_numpy(np.concatenate([draws.to_numpy() for draws in self._draws]))
+
     def caption(self, index: int) -> str | None:
-        batch = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._captions[batch][index - int(self._starts[batch])].as_py()
+        return self._captions[index]
 
     def read(
         self, indices: Int[Tensor, " b"], columns: Sequence[str] | None = None
@@ -214,18 +237,48 @@ class Latents:
 
         `columns`: those to read, and `label`; None: all.
         """
-        read = self._views if columns is None else {name: self._views[name] for name in {*columns, "label"}}
         rows = indices.numpy()
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(self)}")
         batch = np.searchsorted(self._starts, rows, side="right") - 1
-        result = {name: np.empty((len(rows), *views[0].shape[1:]), views[0].dtype) for name, views in read.items()}
-        for b in np.unique(batch):
-            here = batch == b
-            within = rows[here] - self._starts[b]
-            for name, views in read.items():
-                result[name][here] = views[b][within]
-        return {name: torch.from_numpy(values) for name, values in result.items()}
+        file, row = self._file[batch], rows - self._starts[batch]
+        files = {number: np.flatnonzero(file == number) for number in np.unique(file).tolist()}
+        wanted = self._columns if columns is None else {*columns, "label"}
+        return {name: torch.from_numpy(self._columns[name].read(files, batch, row)) for name in wanted}
+
+
+class _File:
+    """A whole file, mapped: its bytes, and its record batches, which lie in them."""
+
+    def __init__(self, path: Path):
+        buffer = pa.memory_map(str(path)).read_buffer()
+        self.bytes = np.frombuffer(buffer, np.uint8)
+        self.batches: list[pa.RecordBatch] = pa.ipc.open_file(pa.BufferReader(buffer)).read_all().to_batches()
+
+
+class _Column:
+    """A column of all files, whose rows are read by where they lie.
+
+    A shuffled batch has about a row from each of many record batches: to ask them one by one took seven times as long.
+    """
+
+    def __init__(self, files: Sequence[_File], name: str, shape: tuple[int, ...]):
+        values = [[_values(batch[name]) for batch in file.batches] for file in files]
+        self._shape, self._dtype = shape, values[0][0].dtype
+        self._row = np.dtype((np.void, prod(shape) * self._dtype.itemsize))
+        # Of each file, the row that would begin at each of its bytes.
+        self._rows = [np.ndarray(len(f.bytes) - self._row.itemsize + 1, self._row, f.bytes, strides=1) for f in files]
+        # Of each record batch, the byte of its file where its first row does begin.
+        starts = [v.ctypes.data - f.bytes.ctypes.data for f, here in zip(files, values, strict=True) for v in here]
+        self._starts = np.array(starts)
+
+    def read(self, files: Mapping[int, np.ndarray], batch: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Rows, each by its record batch and its place there; `files` says which of them lie in a file."""
+        begin = self._starts[batch] + row * self._row.itemsize
+        result = np.empty(len(row), self._row)
+        for number, here in files.items():
+            result[here] = self._rows[number][begin[here]]
+        return result.view(self._dtype).reshape(len(row), *self._shape)
 
 
 def _table(path: Path) -> pa.Table:
@@ -233,8 +286,10 @@ def _table(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def _view(column: pa.FixedSizeListArray, shape: tuple[int, ...]) -> np.ndarray:
-    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), *shape)
+def _values(column: pa.Array) -> np.ndarray:
+    """Of all rows, one after the other, as they lie in the file."""
+    flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column
+    return flat.to_numpy(zero_copy_only=True)
 
 
 def _numpy(name: str) -> np.dtype:

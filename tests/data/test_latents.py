@@ -120,3 +120,12 @@ def test_a_missing_split_or_file_is_said(tmp_path, small_files):
     (tmp_path / "train-00003.arrow").unlink()
     with pytest.raises(ValueError, match=r"train has 36 rows, latents\.json says 41; cache again"):
         Latents(tmp_path, "train")
+
+
+def test_ids_captions_and_draws_are_read_when_asked_for(tmp_path, small_files):
+    read = Latents(write(tmp_path, 5), "train")
+    assert [*read.ids] == [f"{row // 2:03d}" for row in range(ROWS)] == read.ids[:]
+    assert (read.ids[-1], len(read.ids), read.caption(40)) == ("020", ROWS, None)
+    assert read.draws.tolist() == [row % 2 for row in range(ROWS)]
+    with pytest.raises(IndexError):
+        read.ids[ROWS]
