@@ -3,6 +3,7 @@
 In the suite each test tries a few, always the same; `FUZZ=2000 pytest -k damaged` tries as many others.
 """
 
+import copy
 import json
 import os
 import traceback
@@ -57,7 +58,7 @@ odd = st.one_of(
     st.integers(),
     st.text(max_size=8),
     st.sampled_from([10**400, 2**63, 1e308, "", "../x", "/etc/passwd", "a\n\x1b", "\ud800", "\u202e", "x" * 20_000]),
-    st.sampled_from([[], {}, [[]], [None], {"": 1}, [1, 2, 3, 4], ["kind"], {"kind": "x"}]),
+    st.sampled_from([[], {}, [[]], [None], {"": 1}, [1, 2, 3, 4], ["kind"], {"kind": "x"}]).map(copy.deepcopy),
 )
 """What JSON or YAML may hold in any place."""
 
