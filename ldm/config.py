@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -30,10 +30,18 @@ class Run(Section):
     mode: Literal["exact", "fast"]
     """exact: deterministic algorithms, the same bytes on every rebuild. fast: autotuning and the quickest kernels."""
     device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of activations and products on a GPU. Weights, their averages, sums and losses stay float32 either way."""
     threads: int = Field(ge=1)
     """CPU threads of one process."""
     instructions: Literal["avx2", "native"]
     """avx2: cap the CPU's instruction set, for bytes that other CPUs reproduce (4-12 % slower)."""
+
+    @model_validator(mode="after")
+    def _half_on_a_gpu(self) -> "Run":
+        if self.precision == "bfloat16" and self.device == "cpu":
+            raise ValueError("precision: bfloat16 is for device: cuda; a CPU is slower with it")
+        return self
 
 
 def load(path: Path | str = "params.yaml") -> dict[str, Any]:

@@ -50,11 +50,19 @@ def per_element(elements: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
 
 
 def adaptive_weight(
-    reconstruction: Float[Tensor, ""], adversarial: Float[Tensor, ""], last_layer: Tensor
+    reconstruction: Float[Tensor, "b 3 H W"],
+    pull: Float[Tensor, "b 3 H W"],
+    push: Float[Tensor, "b 3 H W"],
+    last_layer: Tensor,
 ) -> Float[Tensor, ""]:
-    """Ratio of the two losses' gradients at the decoder's last layer, in [0, 1e4] (arXiv 2012.09841, eq. 7)."""
+    """Ratio of two losses' gradients at the decoder's last layer, in [0, 1e4] (arXiv 2012.09841, eq. 7).
+
+    `pull` and `push` are the gradients, at the `reconstruction`, of the loss that draws it towards the picture and of
+    the discriminator's: from there to the last layer is one step back, so no loss is differentiated twice.
+    """
     of_reconstruction, of_adversarial = (
-        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
+        torch.autograd.grad(reconstruction, last_layer, gradient, retain_graph=True)[0].norm()
+        for gradient in (pull, push)
     )
     return (of_reconstruction / (of_adversarial + 1e-4)).clamp(0, 1e4).detach()
 

@@ -12,7 +12,7 @@ from ldm.autoencoder.config import KL, VQ, Architecture, Autoencoder, Identity, 
 from ldm.autoencoder.quantiser import Codebook, Quantised
 from ldm.config import check
 from ldm.files import identity, read_json
-from ldm.nn.blocks import Downsample, ResBlock, SelfAttention2d, Upsample, group_norm
+from ldm.nn.blocks import Downsample, NormSiLU, ResBlock, SelfAttention2d, Upsample, group_norm
 from ldm.nn.weights import load_into
 
 EPS = 1e-6  # first stages normalise with a smaller epsilon than UNets
@@ -64,7 +64,7 @@ class Encoder(nn.Sequential):
                 channels = config.channels * mult
                 layers += _attention(channels, 2**level in config.attention_factors)
         layers += [_res(channels, channels), *_attention(channels, config.mid_attention), _res(channels, channels)]
-        layers += [group_norm(channels, EPS), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)]
+        layers += [NormSiLU(channels, EPS), nn.Conv2d(channels, out, 3, padding=1)]
         super().__init__(*layers)
 
 
@@ -80,7 +80,7 @@ class Decoder(nn.Sequential):
                 layers += _attention(channels, 2**level in config.attention_factors)
             if level:
                 layers.append(Upsample(channels))
-        layers += [group_norm(channels, EPS), nn.SiLU(), nn.Conv2d(channels, 3, 3, padding=1)]
+        layers += [NormSiLU(channels, EPS), nn.Conv2d(channels, 3, 3, padding=1)]
         super().__init__(*layers)
 
     @property
@@ -115,7 +115,7 @@ class _Coder(nn.Module):
         self.decoder = Decoder(config, z)
 
     def paint(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
-        return self.decoder(self.from_latent(latent))
+        return self.decoder(self.from_latent(latent)).float()
 
 
 class KLAutoencoder(_Coder):
@@ -125,7 +125,7 @@ class KLAutoencoder(_Coder):
         super().__init__(config, 2 * config.latent_channels)
 
     def encode(self, image: Float[Tensor, "b 3 H W"]) -> Moments:
-        mean, log_variance = self.to_moments(self.encoder(image)).chunk(2, dim=1)
+        mean, log_variance = self.to_moments(self.encoder(image)).float().chunk(2, dim=1)
         return Moments(mean, torch.exp(0.5 * log_variance.clamp(-30, 20)))
 
     def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -148,7 +148,7 @@ class VQAutoencoder(_Coder):
 
     def encode(self, image: Float[Tensor, "b 3 H W"]) -> Moments:
         """The latent before rounding, without noise."""
-        mean = self.to_moments(self.encoder(image))
+        mean = self.to_moments(self.encoder(image)).float()
         return Moments(mean, torch.zeros_like(mean))
 
     def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:

@@ -1,6 +1,7 @@
 """The training loop of a first stage, whole on this page."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,20 @@ from ldm.autoencoder.loss import (
     reconstruction_error,
 )
 from ldm.autoencoder.model import PatchDiscriminator, VQAutoencoder, build, fitting, start_from
-from ldm.autoencoder.quantiser import Usage
+from ldm.autoencoder.quantiser import Quantised, Usage
 from ldm.autoencoder.watch import HeldBack, news, verdict
 from ldm.config import Run
 from ldm.data.batches import batches, workers
 from ldm.data.pictures import to_float
-from ldm.data.randomness import generator
+from ldm.data.randomness import rekey
 from ldm.data.shards import Images
 from ldm.files import fresh_folder, whole, write_json, write_manifest
 from ldm.nn.vision import perceptual as load_perceptual
 from ldm.progress import Progress
 from ldm.training.checkpoint import Checkpoints
 from ldm.training.ema import EMA
-from ldm.training.exact import setup
+from ldm.training.exact import placed, precision, setup
+from ldm.training.graphed import graphed
 from ldm.training.history import REPORT_EVERY, History, finite
 from ldm.training.optimiser import adam, rate, update
 
@@ -64,13 +66,14 @@ def train_coder(
     _sizes(data.info["size"], config, images)
 
     torch.manual_seed(t.seed)
-    model = build(config).to(device).train()
+    model = placed(build(config), device).train()
     start_from(model, config, initial)
-    discriminator = PatchDiscriminator(config.loss.discriminator_channels, config.loss.discriminator_layers).to(device)
+    discriminator = PatchDiscriminator(config.loss.discriminator_channels, config.loss.discriminator_layers)
+    discriminator = placed(discriminator, device)
     discriminator_loss = DISCRIMINATOR_LOSSES[config.loss.gan]
     likelihood = Likelihood(config.loss.learn_logvar).to(device)
     trunk = load_perceptual(weights) if config.loss.perceptual_weight else None
-    trunk = trunk.to(device) if trunk else None
+    trunk = placed(trunk, device) if trunk else None
     ema = EMA(model, t.ema)
     # Clipped apart: summed over a picture, the gradient of logvar would leave the model next to nothing.
     optimiser = adam([{"params": part.parameters()} for part in (model, likelihood)], t, t.betas)
@@ -98,35 +101,59 @@ def train_coder(
     def error(image: Tensor, reconstruction: Tensor) -> Tensor:
         return reconstruction_error(image, reconstruction, config.loss, trunk)
 
+    def coding(image: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor, Quantised | None]:
+        """Gradients of the model. Losses go back as far as the reconstruction, each once, and from there together."""
+        optimiser.zero_grad(set_to_none=True)
+        with precision(run):
+            coded = model.code(image, draw)
+            painted = model.paint(coded.latent)
+            reconstruction = painted.detach().requires_grad_()
+            errors = error(image, reconstruction)
+            rec = reduced(likelihood(errors))
+            rec.backward()
+            pull = reconstruction.grad
+            assert pull is not None
+            loss, weight = rec + penalty_weight * coded.penalty, zero
+            if adversarial:
+                fooled = -discriminator(reconstruction).mean()
+                (push,) = torch.autograd.grad(fooled, reconstruction)
+                weight = adaptive_weight(painted, pull, push, model.decoder.last_layer)
+                loss = loss + config.loss.adversarial_weight * weight * fooled
+                pull = pull + config.loss.adversarial_weight * weight * push
+        torch.autograd.backward([painted, penalty_weight * coded.penalty], [pull, None])
+        seen = {"loss": loss, "reconstruction": reduced(errors), penalty: coded.penalty, "adaptive_weight": weight}
+        return {name: value.detach() for name, value in seen.items()}, reconstruction.detach(), coded.quantised
+
+    def judging(image: Tensor, reconstruction: Tensor) -> Tensor:
+        """Gradients of the discriminator."""
+        judge_optimiser.zero_grad(set_to_none=True)
+        with precision(run):
+            judged = discriminator_loss(discriminator(image), discriminator(reconstruction))
+        judged.backward()
+        return judged.detach()
+
+    draw = torch.Generator(device)
+    coders = [graphed(partial(coding, adversarial=adversarial), device, [draw]) for adversarial in (False, True)]
+    judge = graphed(judging, device)
     zero = torch.zeros((), device=device)
     joined = config.loss.adversarial_start + REPORT_EVERY if config.loss.adversarial_weight else t.steps
     ahead = batches(data.batch, t.seed, start, t.steps, t.batch, len(data), workers())
     for step, pixels in enumerate(ahead, start):
-        draw = generator(t.seed, "train", step, device=device)
-        pixels = pixels.to(device)
+        rekey(draw, t.seed, "train", step)
+        pixels = pixels.to(device, non_blocking=True)
         image = to_float(cropped(pixels, t.crop, draw) if t.crop else pixels)
         image = mirrored(image, draw) if t.flip else image
-        coded = model.code(image, draw)
-        reconstruction = model.paint(coded.latent)
-        errors = error(image, reconstruction)
-        rec = reduced(likelihood(errors))
-        loss, judged, weight = rec + penalty_weight * coded.penalty, zero, zero
         adversarial = config.loss.adversarial_weight > 0 and step >= config.loss.adversarial_start
-        if adversarial:
-            fooled = -discriminator(reconstruction).mean()
-            weight = adaptive_weight(rec, fooled, model.decoder.last_layer)
-            loss = loss + config.loss.adversarial_weight * weight * fooled
-        seen = {"loss": loss, "reconstruction": reduced(errors), penalty: coded.penalty}
-        seen |= {"logvar": likelihood.logvar.clone()} if config.loss.learn_logvar else {}
-        norm = update(optimiser, loss, t, step)
+        seen, reconstruction, quantised = coders[adversarial](image=image)
+        seen |= {"logvar": likelihood.logvar.detach().clone()} if config.loss.learn_logvar else {}
+        seen |= {"discriminator": zero, "gradient_norm": update(optimiser, t, step)}
         ema.update(step)
-        if usage and coded.quantised:
-            usage.add(coded.quantised, draw)
+        if usage and quantised:
+            usage.add(quantised, draw)
         if adversarial:
-            judged = discriminator_loss(discriminator(image), discriminator(reconstruction.detach()))
-            update(judge_optimiser, judged, t, step)
-        seen |= {"discriminator": judged, "adaptive_weight": weight, "gradient_norm": norm}
-        window.append(torch.stack([value.detach() for value in seen.values()]))
+            seen["discriminator"] = judge(image=image, reconstruction=reconstruction)
+            update(judge_optimiser, t, step)
+        window.append(torch.stack(list(seen.values())))
 
         done, scalars, pictures, notes = step + 1, dict[str, float](), {}, []
         last = done == t.steps

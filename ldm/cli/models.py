@@ -14,7 +14,7 @@ from ldm.cli.inputs import listed
 from ldm.config import Run
 from ldm.diffusion.model import DiffusionModel, load
 from ldm.files import MANIFEST, identity, read_json
-from ldm.training.exact import setup
+from ldm.training.exact import placed, setup
 
 MODELS = Path("models")
 
@@ -54,8 +54,8 @@ def open_model(model: str, autoencoder: str | None, snapshot: int | None, device
     condition = about["diffusion"]["condition"]
     return Opened(
         folder=folder,
-        model=diffusion.to(on),
-        first_stage=first_stage.to(on),
+        model=placed(diffusion, on),
+        first_stage=placed(first_stage, on),
         info=about["latents"],
         tokens=condition["tokens"]["kind"],
         channels=condition["channels"]["kind"],

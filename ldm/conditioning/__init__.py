@@ -149,4 +149,4 @@ def null_dropped(conditioner: Conditioner, batch: int, device: torch.device) -> 
 
 def draw_dropped(conditioner: Conditioner, chance: Float[Tensor, "b 2"]) -> Bool[Tensor, "b 2"]:
     """What training drops, from uniform numbers in [0, 1)."""
-    return chance < torch.tensor(conditioner.drops, device=chance.device)
+    return torch.stack([part < drop for part, drop in zip(chance.unbind(1), conditioner.drops, strict=True)], dim=1)

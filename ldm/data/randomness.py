@@ -24,15 +24,18 @@ def generator(*key: int | str, device: torch.device | None = None) -> torch.Gene
 
     >>> torch.randn(3, generator=generator("noise", seed, step))
     """
-    if device is not None and device.type != "cpu":
-        return torch.Generator(device).manual_seed(key_seed(*key))
+    return rekey(torch.Generator(device or "cpu"), *key)
+
+
+def rekey(generator: torch.Generator, *key: int | str) -> torch.Generator:
+    """The same `generator`, from here on as a new one of `key`. A CUDA graph knows its generators as objects."""
+    if generator.device.type != "cpu":
+        return generator.manual_seed(key_seed(*key))
     digest = hashlib.shake_256(json.dumps(key).encode()).digest(4 * 624)
-    result = torch.Generator().manual_seed(0)
-    state = result.get_state()
+    state = generator.manual_seed(0).get_state()
     words = torch.frombuffer(bytearray(digest), dtype=torch.int32).to(torch.int64) & 0xFFFFFFFF
     state[_WORDS] = words.view(torch.uint8)
-    result.set_state(state)
-    return result
+    return generator.set_state(state)
 
 
 def noise(shape: Sequence[int], *key: int | str) -> Float[Tensor, "..."]:

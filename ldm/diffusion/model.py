@@ -15,6 +15,7 @@ from ldm.diffusion.schedule import Schedule
 from ldm.files import identity, read_json
 from ldm.nn.condition import Condition
 from ldm.nn.weights import load_into
+from ldm.training.graphed import replayed
 from ldm.unet.model import UNet
 
 ENCODED = ("masked", "grey")
@@ -61,6 +62,7 @@ class DiffusionModel(nn.Module):
     def __init__(self, config: Diffusion, info: dict[str, Any]) -> None:
         super().__init__()
         self.objective: Objective = config.objective
+        self.half_precision = False
         self.schedule = Schedule.from_config(config.schedule)
         self.shape: tuple[int, int, int] = tuple(info["latent_shape"])
         if any(size % config.unet.factor for size in self.shape[1:]):
@@ -92,9 +94,25 @@ class DiffusionModel(nn.Module):
         schedule = self.schedule.to(self.scale.shift.device)
 
         def denoise(noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-            return denoised(self.objective, noisy, self.unet(noisy, step, condition), *schedule.at(step))
+            inputs = {"noisy": noisy, "step": step, "tokens": condition.tokens, "channels": condition.channels}
+            prediction = replayed(self.unet, self._predict, noisy.device, inputs)
+            return denoised(self.objective, noisy, prediction, *schedule.at(step))
 
         return denoise
+
+    def in_half(self) -> "DiffusionModel":
+        """Evaluate in bfloat16 from here on: for sampling alone, for the UNet's weights are no longer float32."""
+        self.half_precision = True
+        for layer in self.unet.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(torch.bfloat16)
+        return self
+
+    def _predict(
+        self, noisy: Tensor, step: Tensor, tokens: Tensor | None = None, channels: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.half_precision, cache_enabled=False):
+            return self.unet(noisy, step, Condition(tokens=tokens, channels=channels)).float()
 
 
 def target(objective: Objective, latent: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

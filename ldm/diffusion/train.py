@@ -13,7 +13,7 @@ from ldm.autoencoder.model import load as load_autoencoder
 from ldm.config import Run
 from ldm.data.batches import batches, workers
 from ldm.data.latents import Latents
-from ldm.data.randomness import generator, key_seed
+from ldm.data.randomness import key_seed, rekey
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.folder import copy_whole, describe, save_weights
 from ldm.diffusion.initial import start_from
@@ -24,7 +24,8 @@ from ldm.files import fresh_folder, identity, whole, write_json, write_manifest
 from ldm.progress import Progress
 from ldm.training.checkpoint import Checkpoints
 from ldm.training.ema import EMA
-from ldm.training.exact import setup
+from ldm.training.exact import placed, precision, setup
+from ldm.training.graphed import graphed
 from ldm.training.history import REPORT_EVERY, History, finite
 from ldm.training.optimiser import adamw, rate, update
 
@@ -49,7 +50,7 @@ def train(
     notes = [f"{latents}: {warning}" for warning in data.info["health"]["warnings"]]
     if initial.name != "none":
         notes += start_from(model, config, data.info, latents, initial)
-    model = model.to(device).train()
+    model = placed(model, device).train()
     schedule = model.schedule.to(device)
     ema = EMA(model, t.ema)
     optimiser = adamw(model.parameters(), t)
@@ -67,18 +68,27 @@ def train(
     if notes:
         yield Progress(done=start, total=t.steps, notes=notes)
 
+    def gradients(**rows: Tensor) -> tuple[Tensor, Tensor]:
+        optimiser.zero_grad(set_to_none=True)
+        raw = raw_latent(rows, draw)
+        noise_step = torch.randint(len(schedule), (t.batch,), generator=draw, device=device)
+        with precision(run):
+            losses = diffusion_loss(
+                model, schedule, raw, rows, noise_step,
+                norm=t.loss, snr_gamma=config.snr_gamma, generator=draw,
+            )  # fmt: skip
+        losses.mean().backward()
+        return losses.detach(), noise_step
+
+    draw = torch.Generator(device)
+    backward = graphed(gradients, device, [draw])
     ahead = batches(partial(data.read, columns=columns), t.seed, start, t.steps, t.batch, len(data), workers())
     for step, rows in enumerate(ahead, start):
         rows = {name: column.to(device, non_blocking=True) for name, column in rows.items()}
         torch.manual_seed(key_seed(t.seed, "dropout", step))  # dropout layers draw from the global generator
-        draw = generator(t.seed, "train", step, device=device)
-        raw = raw_latent(rows, draw)
-        noise_step = torch.randint(len(schedule), (t.batch,), generator=draw, device=device)
-        losses = diffusion_loss(
-            model, schedule, raw, rows, noise_step,
-            norm=t.loss, snr_gamma=config.snr_gamma, generator=draw,
-        )  # fmt: skip
-        norm = update(optimiser, losses.mean(), t, step)
+        rekey(draw, t.seed, "train", step)
+        losses, noise_step = backward(**rows)
+        norm = update(optimiser, t, step)
         ema.update(step)
         window.append(seen(losses, norm, noise_step, len(schedule)))
 

@@ -1,12 +1,16 @@
 """Residual blocks, attention and transformers: what the autoencoder, the UNet and the text encoder are made of."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from ldm.nn import fused
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
@@ -18,6 +22,26 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     while groups > 1 and channels // groups < 4:
         groups //= 2
     return nn.GroupNorm(groups, channels, eps=eps)
+
+
+def normed(x: Float[Tensor, "b c h w"], norm: nn.GroupNorm, *, silu: bool) -> tuple[Tensor, Tensor]:
+    """The norm of `x`, then SiLU if asked for; and `x` for the residual branch beside it (ldm.nn.fused says why)."""
+    if fused.usable(x):
+        h, x = fused.norm_silu(x, norm, silu=silu)
+        return h, x
+    h = norm(x)
+    return (F.silu(h) if silu else h), x
+
+
+class NormSiLU(nn.Module):
+    """A group norm, then SiLU."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = group_norm(channels, eps)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return normed(x, self.norm, silu=True)[0]
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -54,13 +78,21 @@ class ResBlock(nn.Module):
         self.time = nn.Linear(time_width, 2 * out if scale_shift else out) if time_width else None
         self.norm2 = group_norm(out, eps)
         self.dropout = nn.Dropout(dropout)
-        conv2 = nn.Conv2d(out, out, 3, padding=1)
-        self.conv2 = zeroed(conv2) if zero else conv2
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        if zero:
+            zeroed(self.conv2)
         self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b width"] | None = None
+        self,
+        x: Float[Tensor, "b c h w"],
+        time: Float[Tensor, "b width"] | None = None,
+        beside: Float[Tensor, "b c2 h w"] | None = None,
     ) -> Float[Tensor, "b out h2 w2"]:
+        """`beside`: more channels, after those of `x`."""
+        if fused.usable(x):
+            return self._fused(x, time, beside)
+        x = x if beside is None else torch.cat([x, beside], dim=1)
         h = self.conv1(self.resize(F.silu(self.norm1(x))))
         if self.time is None or time is None:
             h = self.norm2(h)
@@ -71,6 +103,52 @@ class ResBlock(nn.Module):
             h = self.norm2(h + self.time(F.silu(time))[:, :, None, None])
         return self.skip(self.resize(x)) + self.conv2(self.dropout(F.silu(h)))
 
+    def _fused(self, x: Tensor, time: Tensor | None, beside: Tensor | None) -> Tensor:
+        """The same in fewer passes over memory: biases join the norm or the sum that follows."""
+        h, *maps = fused.norm_silu(x, self.norm1, beside=beside)
+        h = _without_bias(self.conv1, self.resize(h))
+        shift, affine, bias = _bias(self.conv1)[None], None, _bias(self.conv2)
+        if self.time is not None and time is not None:
+            emb = self.time(F.silu(time))
+            if self.scale_shift:
+                scale, moved = emb.chunk(2, dim=1)
+                affine = self.norm2.weight * (1 + scale), self.norm2.bias * (1 + scale) + moved
+            else:
+                shift = shift + emb
+        h, _ = fused.norm_silu(h, self.norm2, shift=shift, affine=affine)
+        h = _without_bias(self.conv2, self.dropout(h))
+        maps = [self.resize(m) for m in maps]
+        if isinstance(self.skip, nn.Conv2d):
+            bias = bias + _bias(self.skip)
+            return fused.add(_product(self.skip.weight, maps), h, bias)
+        return fused.add(maps[0], h, bias)
+
+
+def pointwise(conv: nn.Conv2d, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out h w"]:
+    """A 1 x 1 convolution; of a map that lies channels last as the matrix product it is."""
+    if not fused.usable(x):
+        y: Tensor = conv(x)
+        return y
+    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def _product(weight: Float[Tensor, "out c 1 1"], maps: Sequence[Tensor]) -> Float[Tensor, "b out h w"]:
+    """Of a 1 x 1 convolution and the channels of all `maps`."""
+    first, *rest = weight.flatten(1).split([m.shape[1] for m in maps], dim=1)
+    y = F.linear(maps[0].permute(0, 2, 3, 1), first)
+    for m, w in zip(maps[1:], rest, strict=True):
+        y = torch.addmm(y.flatten(0, 2), m.permute(0, 2, 3, 1).flatten(0, 2), w.t()).view_as(y)
+    return y.permute(0, 3, 1, 2)
+
+
+def _without_bias(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    return F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None  # every convolution here has one
+    return conv.bias
+
 
 class SelfAttention2d(nn.Module):
     """Attention of every place to every other, as a residual branch."""
@@ -80,14 +158,35 @@ class SelfAttention2d(nn.Module):
         self.heads = heads
         self.norm = group_norm(channels, eps)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        out = nn.Conv2d(channels, channels, 1)
-        self.out = zeroed(out) if zero else out
+        self.out = nn.Conv2d(channels, channels, 1)
+        if zero:
+            zeroed(self.out)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         # The released layout of the 3c channels is head-major: [head, q | k | v, channels of a head].
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n three c) h w -> three b n (h w) c", three=3, n=self.heads)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(rearrange(attended, "b n (h w) c -> b (n c) h w", h=x.shape[2]))
+        h, x = normed(x, self.norm, silu=False)
+        qkv = rearrange(pointwise(self.qkv, h), "b (n three c) h w -> b n (h w) three c", three=3, n=self.heads)
+        attended = F.scaled_dot_product_attention(*_Unstacked.apply(qkv))
+        attended = rearrange(attended.transpose(1, 2), "b (h w) n c -> b (n c) h w", h=x.shape[2])
+        return x + pointwise(self.out, attended)
+
+
+class _Unstacked(torch.autograd.Function):
+    """`unbind(3)`, whose gradient is written where the stack lies in memory, in one copy."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: Tensor) -> tuple[Tensor, ...]:
+        ctx.strides = stack.stride()
+        ctx.shape = stack.shape
+        return stack.unbind(3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        first = gradients[0]
+        whole = torch.empty_strided(ctx.shape, ctx.strides, dtype=first.dtype, device=first.device)
+        for part, gradient in zip(whole.unbind(3), gradients, strict=True):
+            part.copy_(gradient)
+        return whole
 
 
 class Attention(nn.Module):
@@ -157,13 +256,15 @@ class SpatialTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(channels, heads=heads, context_width=context_width) for _ in range(depth)
         )
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.out = nn.Conv2d(channels, channels, 1)
+        zeroed(self.out)
 
     def forward(self, x: Float[Tensor, "b c h w"], tokens: Float[Tensor, "b m context"]) -> Float[Tensor, "b c h w"]:
-        h = rearrange(self.into(self.norm(x)), "b c h w -> b (h w) c")
+        h, x = normed(x, self.norm, silu=False)
+        h = rearrange(pointwise(self.into, h), "b c h w -> b (h w) c")
         for block in self.blocks:
             h = block(h, tokens)
-        return x + self.out(rearrange(h, "b (h w) c -> b c h w", h=x.shape[2]))
+        return x + pointwise(self.out, rearrange(h, "b (h w) c -> b c h w", h=x.shape[2]))
 
 
 class Downsample(nn.Module):
@@ -171,11 +272,12 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, *, padding: tuple[int, int, int, int] = (1, 1, 1, 1)) -> None:
         super().__init__()
-        self.padding = padding
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        even = len(set(padding)) == 1
+        self.padding = None if even else padding
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding[0] if even else 0)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return self.conv(F.pad(x, self.padding))
+        return self.conv(F.pad(x, self.padding) if self.padding else x)
 
 
 class Upsample(nn.Module):
@@ -186,7 +288,9 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        with torch.autocast(x.device.type, enabled=False):  # which would copy it in float32
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return self.conv(x)
 
 
 def sinusoid(step: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:

@@ -20,7 +20,7 @@ from ldm.sampling.guides import networks
 from ldm.sampling.plan import check, picture_size, step_list
 from ldm.sampling.sheet import sheet
 from ldm.sampling.work import Work
-from ldm.training.exact import setup
+from ldm.training.exact import placed, setup
 
 
 def sample(
@@ -32,7 +32,9 @@ def sample(
     """
     device = setup(run)
     diffusion, about = load(model, config.snapshot)
-    diffusion, first_stage = diffusion.to(device), load_autoencoder(autoencoder).to(device)
+    diffusion, first_stage = placed(diffusion, device), placed(load_autoencoder(autoencoder), device)
+    if run.precision == "bfloat16":
+        diffusion.in_half()
     data = Latents(latents, config.split)
     kinds = {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")}
     check_latents(config, model, about, identity(autoencoder), data)

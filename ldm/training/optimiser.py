@@ -35,12 +35,10 @@ def rate(config: Training, step: int) -> float:
     return config.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * through)))
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Tensor, config: Training, step: int) -> Tensor:
-    """One step against `loss`, each group of parameters clipped by itself; returns the first's norm before that."""
+def update(optimiser: torch.optim.Optimizer, config: Training, step: int) -> Tensor:
+    """One step along the gradients, clipped for each group apart; returns the first group's norm before that."""
     for group in optimiser.param_groups:
         group["lr"] = rate(config, step)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
     norm, *_ = [nn.utils.clip_grad_norm_(group["params"], config.clip) for group in optimiser.param_groups]
     optimiser.step()
     return norm

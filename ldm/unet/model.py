@@ -1,7 +1,6 @@
 """The time-conditional UNet with attention to tokens and concatenated channels (paper, section 3.3)."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -13,6 +12,7 @@ from ldm.nn.blocks import (
     SpatialTransformer,
     Upsample,
     group_norm,
+    normed,
     sinusoid,
     zeroed,
 )
@@ -24,12 +24,17 @@ class Block(nn.ModuleList):
     """Layers one after the other, each given what it takes: blocks and layers are numbered as in released models."""
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b width"], tokens: Float[Tensor, "b n k"] | None
+        self,
+        x: Float[Tensor, "b c h w"],
+        time: Float[Tensor, "b width"],
+        tokens: Float[Tensor, "b n k"] | None,
+        beside: Float[Tensor, "b c2 h w"] | None = None,
     ) -> Float[Tensor, "b out h2 w2"]:
+        """`beside`: what comes over from the way down, for the first layer."""
         for layer in self:
             match layer:
                 case ResBlock():
-                    x = layer(x, time)
+                    x, beside = layer(x, time, beside), None
                 case SpatialTransformer():
                     x = layer(x, tokens)
                 case _:
@@ -114,11 +119,14 @@ class UNet(nn.Module):
             skips.append(x)
         x = self._run(self.middle, x, time, tokens)
         for block in self.up:
-            x = self._run(block, torch.cat([x, skips.pop()], dim=1), time, tokens)
-        return self.conv_out(F.silu(self.norm_out(x)))
+            x = self._run(block, x, time, tokens, skips.pop())
+        return self.conv_out(normed(x, self.norm_out, silu=True)[0])
 
-    def _run(self, block: nn.Module, x: Tensor, time: Tensor, tokens: Tensor | None) -> Tensor:
+    def _run(
+        self, block: nn.Module, x: Tensor, time: Tensor, tokens: Tensor | None, beside: Tensor | None = None
+    ) -> Tensor:
         if self.config.checkpointing and torch.is_grad_enabled():
-            # The generators' states are kept too: dropout falls on the same places the second time.
-            return checkpoint(block, x, time, tokens, use_reentrant=False)
-        return block(x, time, tokens)
+            # With dropout the generators' states are kept too: it falls on the same places the second time.
+            kept = self.config.dropout > 0
+            return checkpoint(block, x, time, tokens, beside, use_reentrant=False, preserve_rng_state=kept)
+        return block(x, time, tokens, beside)

@@ -163,10 +163,12 @@ def test_a_fixed_variance_changes_nothing_and_a_learned_one_goes_to_the_mean_err
 
 
 def test_the_adaptive_weight_makes_both_gradients_of_one_size_at_the_last_layer():
-    layer = nn.Parameter(torch.tensor([1.0, 2.0]))
-    reconstruction, adversarial = (3 * layer).sum(), (0.01 * layer).sum()
-    weight = adaptive_weight(reconstruction, adversarial, layer)
-    assert weight.item() == pytest.approx(3 / 0.01, rel=0.01)
+    layer = nn.Parameter(torch.randn(3, 4))
+    features, pull, push = torch.randn(2, 4, 5, 5), torch.randn(2, 3, 5, 5), 0.01 * torch.randn(2, 3, 5, 5)
+    reconstruction = torch.einsum("oc,bchw->bohw", layer, features)
+    weight = adaptive_weight(reconstruction, pull, push, layer)
+    sizes = [torch.autograd.grad((reconstruction * g).sum(), layer, retain_graph=True)[0].norm() for g in (pull, push)]
+    assert weight.item() == pytest.approx((sizes[0] / sizes[1]).item(), rel=0.01)
 
 
 def test_the_hinge_loss_stops_at_the_margin():

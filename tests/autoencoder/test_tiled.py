@@ -72,10 +72,9 @@ def test_a_local_decoder_gives_the_same_away_from_the_seams(size, tile, overlap)
 @pytest.mark.parametrize(("size", "tile", "overlap"), [((26, 44), 26, 8), ((47, 30), 25, 5)])
 def test_an_encoder_without_attention_and_norms_gives_the_same_away_from_the_seams(size, tile, overlap):
     model = KLAutoencoder(SMALL.model_copy(update={"mid_attention": False}))
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.GroupNorm):  # it sees the whole tile
-                setattr(module, name, nn.Identity())
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):  # it sees the whole tile
+            module.forward = lambda x: x
     image = torch.randn(1, 3, 2 * size[0], 2 * size[1])
     whole, tiled = model.encode(image), encode_tiled(model, image, tile, overlap)
     near = seams(size, tile, overlap, reach=9)
