@@ -26,7 +26,7 @@ from ldm.data.unfinished import Unfinished
 from ldm.files import identity, write_json, write_manifest
 from ldm.nn import clip as clips
 from ldm.progress import Progress
-from ldm.training.exact import setup
+from ldm.training.exact import placed, setup
 
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
@@ -40,13 +40,13 @@ def cache_latents(
     Raises ValueError of one line where the pictures lack what `config` asks for.
     """
     device = setup(run)
-    first_stage = load(autoencoder).to(device)
+    first_stage = placed(load(autoencoder), device)
     train = Images(images, "train")
     _check(config, train.info, first_stage.factor, images)
     captions = _captions(config, train, images)
     tokenizer = _tokenizer(config, captions, vocabulary)
     frozen = clips.load(clip)
-    encoder = Encoder(first_stage, config.batch)
+    encoder = Encoder(first_stage, config.batch, run)
     encoded = encoded_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
     pipeline = Pipeline(config, encoder, drawn_columns(config), encoded, device)
     shapes = pipeline.shapes(train)
