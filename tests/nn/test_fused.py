@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton (it comes with torch for GPUs) is not installed")
 
-COMPARED = '''
+COMPARED = """
 import torch
 from torch import nn
 
@@ -44,7 +44,7 @@ for options in ({}, {"scale_shift_norm": True, "residual_updown": True}, {"token
     assert fused.usable(x)
     for ours, expected in zip(results(model.to(memory_format=torch.channels_last), x, step, condition), plain):
         assert (ours - expected).norm() <= 1e-4 * expected.norm() + 1e-6
-'''
+"""
 
 
 def test_a_unet_computes_and_differentiates_the_same_in_fewer_passes():
