@@ -288,7 +288,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        with torch.autocast(x.device.type, enabled=False):  # which would copy it in float32
+        with torch.autocast("cuda", enabled=False):  # which would copy it in float32
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         return self.conv(x)
 
