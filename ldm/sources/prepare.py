@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,15 +85,17 @@ def _prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
         ready: list[_Ready] = []
         skipped: list[dict[str, str]] = []
         outcomes = ahead(partial(_render, config.size), found.candidates, workers())
-        for done, (candidate, pixels) in enumerate(outcomes, 1):
-            if isinstance(pixels, _Pixels):
-                ready.append(_spooled(candidate, pixels, spool))
-            elif config.on_bad_image == "stop":
-                raise ValueError(f"{raw}/{candidate.id}: {pixels}; mend or remove it, or say on_bad_image: skip")
-            else:
-                skipped.append({"path": shown(candidate.id), "reason": shown(pixels)})
-            if done % _EVERY == 0:
-                yield Progress(done=done, total=found.total, unit="pictures")
+        # Closed here: left to the garbage collector, it may wait for its threads in one that is just being started.
+        with closing(outcomes):  # type: ignore[type-var]
+            for done, (candidate, pixels) in enumerate(outcomes, 1):
+                if isinstance(pixels, _Pixels):
+                    ready.append(_spooled(candidate, pixels, spool))
+                elif config.on_bad_image == "stop":
+                    raise ValueError(f"{raw}/{candidate.id}: {pixels}; mend or remove it, or say on_bad_image: skip")
+                else:
+                    skipped.append({"path": shown(candidate.id), "reason": shown(pixels)})
+                if done % _EVERY == 0:
+                    yield Progress(done=done, total=found.total, unit="pictures")
         _check_ids(ready, raw)
         parts = _parts(config, ready, skipped)
         if not parts.get("train"):

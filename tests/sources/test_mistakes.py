@@ -1,6 +1,7 @@
 """What is wrong with the user's files is said in one line with its place, or skipped and counted if asked for."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ def test_a_bad_picture_stops_and_is_named_and_leaves_what_was_made(raw, tmp_path
     assert message.startswith(f"{raw}/cat/03.png: corrupt or truncated (")
     assert message.endswith("); mend or remove it, or say on_bad_image: skip")
     assert (tmp_path / "out/manifest.json").read_bytes() == before
+
+
+def test_no_thread_is_left_waiting_where_a_bad_picture_stops(raw, prepared):
+    (raw / "cat/03.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"cat/03\.png: not a picture") as error:
+        prepared(raw)
+    assert error.value.__traceback__ is not None  # it holds on to everything that was being done
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 
 
 def test_a_bad_picture_is_skipped_and_counted_where_the_section_says_so(raw, photo, prepared):
