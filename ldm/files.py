@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; run the stage that writes it (dvc repro)") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
 
 
@@ -87,6 +88,21 @@ def identity(folder: Path) -> str:
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder}: incomplete or missing (no {MANIFEST}); run the stage that writes it (dvc repro)")
     return sha256(folder / MANIFEST)
+
+
+def check_whole(folder: Path, paths: Iterable[Path]) -> None:
+    """Raises ValueError at a file that is not the one which the manifest of `folder` lists: bits flip on disks."""
+    listed = read_json(folder / MANIFEST)
+    for path in paths:
+        about = path.stat()
+        if listed.get(path.relative_to(folder).as_posix()) != _sha256_as_of(path, about.st_size, about.st_mtime_ns):
+            raise ValueError(f"{path}: damaged, its hash is not that in {MANIFEST}; delete {folder} and run dvc repro")
+
+
+@cache
+def _sha256_as_of(path: Path, size: int, changed: int) -> str:
+    """Read once in a process, for a stage opens a folder more than once; a file of another size or time is another."""
+    return sha256(path)
 
 
 def _sync_folder(folder: Path) -> None:

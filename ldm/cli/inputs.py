@@ -79,7 +79,7 @@ def read_lines(path: Path) -> list[str]:
 def read_json(path: Path) -> object:
     try:
         return json.loads(contents(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from ldm.files import identity, read_json, whole
+from ldm.files import check_whole, identity, read_json, whole
 
 DTYPES = {
     "mean": torch.float32,
@@ -207,6 +207,7 @@ class Latents:
             raise ValueError(f"{folder}: no split '{split}' (there is: {there})")
         pattern = re.compile(re.escape(split) + r"-\d{5}\.arrow")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+        check_whole(folder, paths)
         files = [_File(path) for path in paths]
         batches = [batch for file in files for batch in file.batches]
         self._file = np.repeat(np.arange(len(files)), [len(file.batches) for file in files])

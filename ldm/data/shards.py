@@ -17,7 +17,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ldm.data import pictures
-from ldm.files import identity, read_json, whole
+from ldm.files import check_whole, identity, read_json, whole
 
 SPLITS = ("train", "validation", "test", "held_out")
 
@@ -172,6 +172,7 @@ class Images:
             raise ValueError(f"{folder}/dataset.json: no split '{split}' (there is: {', '.join(splits) or 'none'})")
         pattern = re.compile(re.escape(split) + r"-\d{5}\.parquet")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+        check_whole(folder, paths)
         self._files = [_opened(path) for path in paths]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
         self._starts = [0]
