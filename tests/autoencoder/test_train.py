@@ -104,7 +104,7 @@ def test_crops_that_cannot_be_had_are_refused(crop, message, row, pictures, tmp_
 
 
 def test_a_loss_that_is_no_number_ends_the_training(row, pictures, tmp_path):
-    with pytest.raises(ValueError, match=r"is not a finite number at step .*Lower train.lr"):
+    with pytest.raises(ValueError, match=r"is not a finite number at step .*lower train.lr"):
         trained(row("vq", train={"lr": 1e30}), pictures, tmp_path / "out")
 
 

@@ -225,7 +225,8 @@ def test_a_loss_that_leaves_the_numbers_stops_with_the_step_and_keeps_the_last_c
     said = fails("train_diffusion", "sr-f1")
     assert said.startswith("loss, gradient_norm, loss_t1, ")
     assert said.endswith(
-        " is not a finite number at step 2; the checkpoint of step 1 is kept. Lower train.lr, or raise train.warmup"
+        " is not a finite number at step 2. The same command goes on from the checkpoint of step 1; "
+        "should it come to this again, lower train.lr or raise train.warmup, which begins anew"
     )
     assert [path.name for path in Path(".resume").rglob("*.pt")] == ["step-000000001.pt"]
 

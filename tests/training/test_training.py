@@ -120,7 +120,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(suffix, tmp_path,
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_checkpoint():
     finite({"loss": 1.0}, 5, None)
-    with pytest.raises(ValueError, match="loss is not a finite number at step 40; the checkpoint of step 20 is kept"):
+    with pytest.raises(ValueError, match="loss is not a finite number at step 40. The same command goes on from the checkpoint of step 20"):
         finite({"loss": float("nan"), "lr": 1.0}, 40, 20)
 
 
