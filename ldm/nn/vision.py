@@ -46,7 +46,8 @@ _OPERATORS = _complete_torchvision()  # the operators live as long as this objec
 class Trunk(nn.Module):
     """A frozen convolutional network that returns its features at several depths.
 
-    `name` is its kind, `size` the side of the images it was trained on, `channels` the width of each returned layer.
+    `name` is its kind, `size` the side of the images it was trained on, `channels` the width of each returned layer;
+    with `bgr` it takes blue first (mean and std are still given as red, green, blue).
     """
 
     mean: Tensor
@@ -61,10 +62,10 @@ class Trunk(nn.Module):
         std: Sequence[float],
         size: int,
         channels: Sequence[int],
-        order: Sequence[int] = (0, 1, 2),
+        bgr: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.size, self.channels, self.order = name, size, tuple(channels), list(order)
+        self.name, self.size, self.channels, self.bgr = name, size, tuple(channels), bgr
         self.slices = nn.ModuleList(slices)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -73,7 +74,7 @@ class Trunk(nn.Module):
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Feature maps, shallow to deep, of pixels in [-1, 1] at the size they come in."""
         x = ((image + 1) / 2 - self.mean) / self.std
-        x = x[:, self.order]
+        x = x.flip(1) if self.bgr else x
         layers = []
         for part in self.slices:
             x = part(x)
@@ -130,7 +131,7 @@ def _squeezenet(found: Weights) -> Trunk:
 
     slices = _cut(_built(squeezenet1_0, found).features, (2, 6, 11, 13))
     mean, std = (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255)
-    return Trunk(found.kind, slices, mean=mean, std=std, size=227, channels=(96, 256, 512, 512), order=(2, 1, 0))
+    return Trunk(found.kind, slices, mean=mean, std=std, size=227, channels=(96, 256, 512, 512), bgr=True)
 
 
 def _vgg16(found: Weights) -> Trunk:
