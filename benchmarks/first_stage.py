@@ -108,7 +108,8 @@ def train_theirs(config: KL, run: Run, distance: nn.Module, image: Tensor, how: 
     """A step in the setting `how`: eager, default, reduce-overhead or mixed."""
     from diffusers.training_utils import EMAModel
 
-    device, t, weights = setup(run), config.train, config.loss
+    device = setup(run.model_copy(update={"mode": "fast"}))  # the peer at its best; ours is captured by now
+    t, weights = config.train, config.loss
     model, last, discriminator = (placed(part, device).train() for part in peer(config))
     trained = [*model.parameters(), *last.parameters()]
     optimiser = torch.optim.Adam(trained, lr=t.lr, betas=(t.betas[0], t.betas[1]), fused=True)
@@ -175,11 +176,8 @@ def loading(config: KL, folder: Path, count: int) -> float:
 
 
 def repeated(step: Step, count: int) -> Step:
-    def many() -> None:
-        for _ in range(count):
-            step()
-
-    return many
+    """`count` steps in one, which returns what the last one does."""
+    return lambda: [step() for _ in range(count)][-1]
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -187,6 +185,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
     config, run = row(options.batch, options.small), run_of(options.device, options.mode)
     taken, peak, ready, failed = dict[str, list[float]](), dict[str, float](), dict[str, float](), dict[str, str]()
+    losses: dict[str, dict[str, float]] = {}
 
     def warmed(name: str, made: Callable[[], Step]) -> Step:
         """The step after `warmup` calls; what these needed at most, in memory and time, is written down."""
@@ -219,6 +218,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             try:
                 theirs = warmed(name, lambda how=how: train_theirs(config, run, distance, image, how))
                 pair = side_by_side({"ours": ours, name: theirs}, device=device.type, warmup=1, repeats=options.repeats)
+                losses[name] = {term: value.item() for term, value in theirs().items()}
             except (RuntimeError, AssertionError) as error:  # of its compiler
                 failed[name] = " ".join(repr(error).split())[:300]
                 continue
@@ -231,8 +231,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 taken.setdefault(side, []).extend(span / options.steps for span in spans)
         records.close()
     return result(
-        options, taken, peak_gib=peak, seconds_to_ready=ready, failed=failed, loaded_per_second=rate, goal=GOAL
-    )
+        options, taken, peak_gib=peak, seconds_to_ready=ready, failed=failed, loaded_per_second=rate, goal=GOAL,
+        losses=losses,
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

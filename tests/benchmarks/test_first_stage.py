@@ -1,5 +1,6 @@
 """The benchmark of a first stage's training measures the real step on both sides, here a small one."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_training_beside_the_peer(tmp_path, capsys):
     assert not measured["failed"]
     assert all(len(repeats) == 2 for repeats in measured["seconds"].values())
     assert measured["loaded_per_second"] > 0
+    assert all(math.isfinite(value) for value in measured["losses"]["diffusers, eager"].values())
     assert "times diffusers' best" in capsys.readouterr().out
 
 
