@@ -14,7 +14,7 @@ pytest.importorskip("diffusers", reason="diffusers (the extra `test`) is not ins
 from benchmarks import first_stage
 
 SMALL = ["--device", "cpu", "--size", "32", "--batch", "2", "--pictures", "3", "--small", "--peers", "eager"]
-QUICK = ["--warmup", "1", "--steps", "2", "--repeats", "2"]
+QUICK = ["--warmup", "1", "--steps", "1", "--repeats", "2"]
 
 
 @pytest.fixture(autouse=True)
