@@ -1,10 +1,14 @@
-"""DVC's graph, one stage at a time: which stages there are, in what order, which are stale, and running one of them."""
+"""DVC's graph, one stage at a time: which stages there are, in what order, which are stale, and running one of them.
+
+And DVC's cache: all that asks DVC itself is here.
+"""
 
 import difflib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import networkx
 from dvc.exceptions import DvcException, ReproductionError
@@ -60,6 +64,14 @@ class Graph:
         with _one_line(), lock_repo(self._repo):
             return bool(self._stages[name].changed())
 
+    def would_run(self, force: bool = False) -> set[str]:
+        """The stages that are stale, and those after them, of which some may turn out to be up to date."""
+        would: set[str] = set()
+        for name in self.names:
+            if force or self.upstream(name) & would or self.stale(name):
+                would.add(name)
+        return would
+
     def run(self, name: str, environment: Mapping[str, str], force: bool = False) -> None:
         """What `dvc repro --single-item` does, with `environment` added to that of the stage's process.
 
@@ -84,6 +96,30 @@ class Graph:
                 hint = f"did you mean '{near[0]}'?" if near else "`dvc stage list` shows them"
                 raise ValueError(f"dvc.yaml: no stage '{target}', {hint}")
         return {name for name in self._stages if {name, name.partition("@")[0]} & {*targets}}
+
+
+class Cache:
+    """What DVC keeps of outputs, of this revision and of others."""
+
+    def __init__(self) -> None:
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        with _one_line():
+            self._repo = Repo()
+        self.folder = Path(self._repo.cache.local.path)
+        self.shared = not self.folder.is_relative_to(self._repo.root_dir)
+        """With other projects, perhaps, of which DVC does not know what they use."""
+
+    def unused(self) -> list[Path]:
+        """Files that `dvc gc --workspace` would remove: those that no .dvc file and no dvc.lock here names."""
+        with _one_line(), lock_repo(self._repo):
+            used = {found.value for all_of in self._repo.used_objs().values() for found in all_of}
+            stores = {id(store): store for _, store in self._repo.cache.by_scheme() if store}
+            return [Path(s.oid_to_path(oid)) for s in stores.values() for oid in s.all() if oid not in used]
+
+    def collect(self) -> None:
+        """Remove them."""
+        with _one_line():
+            self._repo.gc(workspace=True)
 
 
 @contextmanager

@@ -86,10 +86,8 @@ def _stage(graph: Graph, name: str, environment: dict[str, str], force: bool, fa
 
 def plan(graph: Graph, force: bool) -> None:
     """Say of each stage whether it is up to date or would run; what only an upstream stage makes stale may not."""
-    would: set[str] = set()
+    would = graph.would_run(force)
     for place, name in enumerate(graph.names, 1):
-        if force or graph.upstream(name) & would or graph.stale(name):
-            would.add(name)
         print(f"[{place}/{len(graph.names)}] {name}: {'would run' if name in would else 'up to date'}")
 
 
@@ -117,7 +115,7 @@ def main() -> int:
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.dry and arguments.set:
-        parser.error("-S writes params.yaml, and --dry writes nothing: give one of them")
+        parser.error("-S writes params.yaml, and --dry-run writes nothing: give one of them")
     label = " ".join(["pipeline", *arguments.targets])
     try:
         if arguments.dry:
@@ -157,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").partition("\n")[0],
         epilog="""examples:
   python -m flows.pipeline                               everything, to the report
-  python -m flows.pipeline --dry                         only list what would run
+  python -m flows.pipeline --dry-run                     only list what would run; how long: python -m flows.plan
   python -m flows.pipeline train_diffusion@text-f4       one model, and what it is made from
   python -m flows.pipeline evaluate                      the figures of all samples
   python -m flows.pipeline -S diffusion.text-f4.train.steps=4000 -S run.threads=4
@@ -170,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="first write this value into params.yaml"
     )
     parser.add_argument("--force", action="store_true", help="run stages that are up to date, too")
-    parser.add_argument("--dry", action="store_true", help="list the stages in order, and run none")
+    parser.add_argument("--dry-run", dest="dry", action="store_true", help="list the stages in order, and run none")
     return parser
 
 
