@@ -24,24 +24,24 @@ class Place:
     """Among its kind, in its level."""
 
 
-def encoder_places(config: Architecture) -> list[Place | None]:
-    """Of each layer of `ldm.autoencoder.model.Encoder`; None for activations."""
-    places: list[Place | None] = [Place("conv_in")]
+def encoder_places(config: Architecture) -> list[Place]:
+    """Of each layer of `ldm.autoencoder.model.Encoder`."""
+    places: list[Place] = [Place("conv_in")]
     for level in range(len(config.channel_mult)):
         if level:
             places.append(Place("resize", level - 1))
         places += _level(config, level, config.num_res_blocks)
-    return [*places, *_middle(config), Place("norm_out"), None, Place("conv_out")]
+    return [*places, *_middle(config), Place("norm_out"), Place("conv_out")]
 
 
-def decoder_places(config: Architecture) -> list[Place | None]:
-    """Of each layer of `ldm.autoencoder.model.Decoder`; None for activations."""
-    places: list[Place | None] = [Place("conv_in"), *_middle(config)]
+def decoder_places(config: Architecture) -> list[Place]:
+    """Of each layer of `ldm.autoencoder.model.Decoder`."""
+    places: list[Place] = [Place("conv_in"), *_middle(config)]
     for level in reversed(range(len(config.channel_mult))):
         places += _level(config, level, config.num_res_blocks + 1)
         if level:
             places.append(Place("resize", level))
-    return [*places, Place("norm_out"), None, Place("conv_out")]
+    return [*places, Place("norm_out"), Place("conv_out")]
 
 
 def _level(config: Architecture, level: int, blocks: int) -> Iterator[Place]:
@@ -58,12 +58,10 @@ def _middle(config: Architecture) -> Iterator[Place]:
     yield Place("middle_res", number=1)
 
 
-def placed(prefix: str, layers: nn.Sequential, places: list[Place | None]) -> Iterator[tuple[str, nn.Module, Place]]:
-    """Our name, layer and place of every layer that has weights."""
-    assert len(layers) == len(places)
+def placed(prefix: str, layers: nn.Sequential, places: list[Place]) -> Iterator[tuple[str, nn.Module, Place]]:
+    """Our name, layer and place of every layer."""
     for i, (layer, place) in enumerate(zip(layers, places, strict=True)):
-        if place is not None:
-            yield f"{prefix}.{i}", layer, place
+        yield f"{prefix}.{i}", layer, place
 
 
 def unet_layers(unet: UNet) -> Iterator[tuple[str, nn.Module, str, int, int]]:

@@ -18,10 +18,14 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
 
     With one channel a group the norm would take away what the time embedding, constant over a channel, adds before it.
     """
+    return nn.GroupNorm(_groups(channels), channels, eps=eps)
+
+
+def _groups(channels: int) -> int:
     groups = math.gcd(32, channels)
     while groups > 1 and channels // groups < 4:
         groups //= 2
-    return nn.GroupNorm(groups, channels, eps=eps)
+    return groups
 
 
 def normed(x: Float[Tensor, "b c h w"], norm: nn.GroupNorm, *, silu: bool) -> tuple[Tensor, Tensor]:
@@ -33,15 +37,14 @@ def normed(x: Float[Tensor, "b c h w"], norm: nn.GroupNorm, *, silu: bool) -> tu
     return (F.silu(h) if silu else h), x
 
 
-class NormSiLU(nn.Module):
+class NormSiLU(nn.GroupNorm):
     """A group norm, then SiLU."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.norm = group_norm(channels, eps)
+        super().__init__(_groups(channels), channels, eps=eps)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return normed(x, self.norm, silu=True)[0]
+        return fused.norm_silu(x, self)[0] if fused.usable(x) else F.silu(super().forward(x))
 
 
 def zeroed(module: nn.Module) -> nn.Module:

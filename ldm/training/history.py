@@ -37,7 +37,9 @@ def finite(scalars: Mapping[str, float], step: int, saved: int | None) -> None:
     """Stop a run whose loss left the numbers before its state is saved over a good one."""
     bad = [key for key, value in scalars.items() if not math.isfinite(value)]
     if bad:
-        again = f"goes on from the checkpoint of step {saved}" if saved else "begins anew, for there is no checkpoint yet"
+        again = (
+            f"goes on from the checkpoint of step {saved}" if saved else "begins anew, for there is no checkpoint yet"
+        )
         raise ValueError(
             f"{', '.join(bad)} is not a finite number at step {step}. The same command {again}; "
             "should it come to this again, lower train.lr or raise train.warmup, which begins anew"
