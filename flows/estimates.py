@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.rehearsal import Measured, Rehearsal
-from flows.shrunk import FEW, FEWEST, MORE, STEPS, Shrunk
+from flows.shrunk import FEW, FEWEST, MORE, STEPS, VALIDATION, Shrunk
 from ldm.autoencoder.config import Autoencoder, Identity, Latents
 from ldm.autoencoder.watch import MEASURED as RECONSTRUCTED
 from ldm.config import section
@@ -131,7 +131,7 @@ class Estimates:
         alone = min(t.steps, loss.adversarial_start) if loss.adversarial_weight else t.steps
 
         def cost(small: Measured) -> Cost:
-            return _training(small, t, alone, self._held_back(config.dataset, RECONSTRUCTED), small.output)
+            return training_cost(small, t, alone, self._unseen(config.dataset, RECONSTRUCTED), small.output)
 
         return _steps(t), cost
 
@@ -157,7 +157,7 @@ class Estimates:
         def cost(small: Measured) -> Cost:
             weights = small.output // 2  # of the model and of its average
             output = small.output + weights * len(config.train.snapshots)
-            return _training(small, config.train, config.train.steps, self._held_back(dataset, HELD_BACK), output)
+            return training_cost(small, config.train, config.train.steps, self._unseen(dataset, HELD_BACK), output)
 
         return _steps(config.train), cost
 
@@ -225,9 +225,11 @@ class Estimates:
 
         return f"{count:,} samples in batches of {config.batch}: {', '.join(config.figures)}", cost
 
-    def _held_back(self, dataset: str, most: int) -> int:
+    def _unseen(self, dataset: str, most: int) -> int:
+        """Pictures that a look has to measure, of at most `most`, and that of the small training had not."""
         splits = self._splits(dataset)
-        return min(most, splits.get("validation", splits["train"]))
+        seen = min(most, round(VALIDATION * self._small.pictures))
+        return max(0, min(most, splits.get("validation") or splits["train"]) - seen)
 
     def _splits(self, dataset: str) -> dict[str, int]:
         """Pictures in each split: as prepared, or as many as there will be, but for near-copies and bad pictures."""
@@ -251,13 +253,16 @@ def _unmeasured(*small: Measured) -> Cost:
     raise AssertionError("such a stage has no small row")
 
 
-def _training(small: Measured, t: Training, alone: int, held_back: int, output: int) -> Cost:
-    """`alone`: steps before a discriminator joins. The last small step has a checkpoint in it, its tail a look."""
+def training_cost(small: Measured, t: Training, alone: int, unseen: int, output: int) -> Cost:
+    """Of a training, from a small one, whose last step has a checkpoint in it, and whose tail is a look.
+
+    `alone`: steps before a discriminator joins. `unseen`: pictures that each look measures besides.
+    """
     step = small.unit(1, STEPS - 2)
     joined = small.unit(STEPS + 1, 2 * STEPS - 2) if len(small.units) > STEPS + 2 else step
     last = joined if len(small.units) >= STEPS else step
     save = max(0.0, small.units[-1] - last) if small.ended and small.units else 0.0
-    look = small.tail + math.ceil(held_back / t.batch) * step * FORWARD
+    look = small.tail + math.ceil(unseen / t.batch) * step * FORWARD
     looks, saves = math.ceil(t.steps / t.picture_every), math.ceil(t.steps / t.save_every)
     steps = alone * step + (t.steps - alone) * joined
     seconds = small.process + max(0.0, small.first - step) + steps + saves * save + looks * look

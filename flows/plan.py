@@ -61,7 +61,7 @@ def main() -> int:
         stages = {name: asdict(estimate) for name, estimate in found.items()}
         print(json.dumps({"stages": stages, "total": asdict(total(found.values()))}, indent=2))
     else:
-        show(found)
+        show(found, arguments.measure)
     return 0
 
 
@@ -89,13 +89,12 @@ def total(found: Iterable[Estimate]) -> Estimate:
         gpu_memory=max((estimate.gpu_memory or 0 for estimate in found), default=0),
         output=sum(estimate.output or 0 for estimate in found),
         scratch=max((estimate.scratch or 0 for estimate in found), default=0),
-        note=f"and {unknown} stages that were not measured" if unknown else "",
+        note=f"{unknown} not measured" if unknown else "",
     )
 
 
-def show(found: dict[str, Estimate]) -> None:
+def show(found: dict[str, Estimate], measured: bool) -> None:
     whole, on_gpu = total(found.values()), any(estimate.gpu_memory for estimate in found.values())
-    measured = any(estimate.seconds for estimate in found.values())
     sizes = ["time", "memory", *(["GPU memory"] if on_gpu else []), "written", "scratch"] if measured else []
     table = Table()
     table.add_column("stage", no_wrap=True)

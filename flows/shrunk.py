@@ -18,6 +18,7 @@ STEPS = 10
 FEW, MORE = 1, 4
 """Steps of a sampler: by the difference one knows what a step takes, without the decoder."""
 PICTURES = 48
+VALIDATION, TEST = 0.15, 0.25
 FEWEST = 8
 """Samples that can be evaluated."""
 
@@ -46,6 +47,12 @@ class Shrunk:
             table, _, below = place.partition(".")
             whole[table] = whole.get(table, {}) | ({below: rows} if below else rows)
         return whole
+
+    @property
+    def pictures(self) -> int:
+        """In a small data set: their training split fills a batch of any latents."""
+        batch = max((row["batch"] for row in (self._given.get("latents") or {}).values()), default=0)
+        return max(PICTURES, 2 * batch)
 
     def rows(self, stage: str, name: str) -> list[str]:
         """Names of the small rows by which `name` is known: one, or two for samples, of few and of more steps."""
@@ -79,12 +86,10 @@ class Shrunk:
         return self._add("prepare", "datasets", name, row)
 
     def _drawn(self, name: str) -> str:
-        """As many pictures of its size as fill a batch of any latents."""
         config = section(self._given, Dataset, f"datasets.{name}")
-        batch = max((row["batch"] for row in (self._given.get("latents") or {}).values()), default=0)
-        source = {"kind": "drawn", "count": max(PICTURES, 3 * batch // 2), "objects": 1, "seed": 0, "held_out": []}
+        source = {"kind": "drawn", "count": self.pictures, "objects": 1, "seed": 0, "held_out": []}
         row = {"raw": "data/raw/none", "source": source, "size": config.size, "on_bad_image": "stop"}
-        return self._add("prepare", "datasets", name, row | {"validation": 0.15, "test": 0.25})
+        return self._add("prepare", "datasets", name, row | {"validation": VALIDATION, "test": TEST})
 
     def _train_autoencoder(self, name: str) -> str:
         if name not in lookup(self._given, "autoencoders"):
