@@ -35,8 +35,9 @@ server: install  ## start a Prefect server in the background, if none answers
 verify: install  ## rebuild the committed revision from nothing, and compare every hash
 	python -m flows.verify
 
-test: install  ## the tests, quick ones first
-	python -m pytest
+test: install  ## the tests, two files at a time; then whole pipelines, which use all cores
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore=tests/flows
+	python -m pytest tests/flows
 
 benchmark: install  ## how fast this is beside its peers: what fits the machine, minutes to an hour
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
