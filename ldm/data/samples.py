@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.data.pictures import to_png
-from ldm.files import whole
+from ldm.files import MANIFEST, check_whole, whole
 
 SHARD_ROWS = 4096
 GROUP_ROWS = 64
@@ -68,10 +68,12 @@ def write_samples(folder: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_samples(folder: Path) -> Iterator[Sample]:
-    """In the order written, without holding all of them. Raises ValueError where there are none."""
+    """In the order written, without holding all of them. Raises ValueError where there are none, or one is damaged."""
     files = sorted(folder.glob("samples-*.parquet"))
     if not files:
         raise ValueError(f"{folder}: no samples-*.parquet; run the stage that writes it (dvc repro)")
+    if (folder / MANIFEST).is_file():
+        check_whole(folder, files)
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=GROUP_ROWS):
             for row in batch.to_pylist():

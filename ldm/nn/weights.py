@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ldm.config import Section, check
-from ldm.files import read_json, sha256
+from ldm.files import MANIFEST, check_whole, read_json, sha256
 
 Kind = Literal["inception", "vgg16", "alexnet", "squeezenet", "cifar_resnet56", "clip"]
 
@@ -73,15 +73,21 @@ class Weights:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, on the CPU. Raises ValueError of one line where it is missing or damaged."""
+    """The tensors of a .safetensors file, on the CPU. Raises ValueError of one line where it is missing or damaged.
+
+    Where the folder has a manifest, damaged is also what is not the file that it lists.
+    """
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (FileNotFoundError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
             f"{path}: its weights cannot be read ({reason}); fetch them again (dvc pull), or delete {path.parent} and "
             "make it again (dvc repro)"
         ) from None
+    if (path.parent / MANIFEST).is_file():
+        check_whole(path.parent, [path])
+    return tensors
 
 
 def load_into(model: nn.Module, path: Path) -> None:

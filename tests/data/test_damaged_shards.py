@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from ldm.data import pictures
 from ldm.data.latents import Latents, write_latents
+from ldm.data.samples import Sample, read_samples, write_samples
 from ldm.data.shards import Example, Images, write_shards
-from ldm.files import write_json, write_manifest
+from ldm.files import fresh_folder, write_json, write_manifest
+from ldm.nn.weights import read_tensors
 
 COUNT = 20
 
@@ -28,6 +32,33 @@ def latents(folder: Path) -> Path:
     write_json(folder / "latents.json", {"counts": {"train": COUNT}, "shapes": {"mean": [3, 2, 2]}})
     write_manifest(folder)
     return folder / "train-00000.arrow"
+
+
+def samples(folder: Path) -> Path:
+    png = pictures.to_png(Image.new("RGB", (4, 4)))
+    nothing = dict.fromkeys(("label", "caption", "low_resolution", "shown", "mask"))
+    write_samples(fresh_folder(folder), [Sample(id=f"{n:02d}", seed=n, image=png, **nothing) for n in range(COUNT)])
+    write_manifest(folder)
+    return folder / "samples-00000.parquet"
+
+
+def weights(folder: Path) -> Path:
+    fresh_folder(folder)
+    save_file({f"{n:02d}": torch.ones(2) for n in range(COUNT)}, folder / "model.safetensors")
+    write_manifest(folder)
+    return folder / "model.safetensors"
+
+
+def test_one_flipped_bit_of_samples_or_weights(tmp_path):
+    for name, write, read in (("s", samples, lambda f: list(read_samples(f.parent))), ("w", weights, read_tensors)):
+        file = write(tmp_path / name)
+        assert len(read(file)) == COUNT
+        content = bytearray(file.read_bytes())
+        content[-2 if name == "w" else len(content) // 4] ^= 1
+        file.unlink()
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{file.name}: damaged, its hash is not that in manifest.json"):
+            read(file)
 
 
 @pytest.mark.parametrize("place", [0, 0.25, 0.5, 0.75, 1])
