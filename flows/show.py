@@ -156,16 +156,22 @@ class Display:
         self._news.set()
 
     def _speak(self) -> None:
-        try:
-            with SyncPrefectClient(self._api) as client:
-                while not self._stop.is_set():
-                    self._news.wait()
-                    self._news.clear()
+        silent = False
+        with SyncPrefectClient(self._api) as client:
+            while True:
+                last = self._stop.is_set()
+                try:
                     self._send(client)
-                    self._stop.wait(self._every)
-                self._send(client)
-        except Exception as trouble:
-            print(f"{self._label}: no longer shown in Prefect: {' '.join(str(trouble).split())}", file=sys.stderr)
+                    silent = False
+                except Exception as trouble:
+                    if not silent:  # what is new is tried until a server is back, and said once
+                        print(f"{self._label}: not shown in Prefect: {' '.join(str(trouble).split())}", file=sys.stderr)
+                    silent = True
+                if last:
+                    return
+                self._stop.wait(self._every)
+                self._news.wait()
+                self._news.clear()
 
     def _send(self, client: SyncPrefectClient) -> None:
         with self._lock:

@@ -8,11 +8,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
 from flows.console import told
+from flows.memory import out_of_memory, which_fits
 from flows.record import record
 from flows.references import check
 from ldm.config import load, lookup
@@ -30,7 +31,7 @@ def main(stage: Stage, table: str | None = None) -> None:
     stage_name = stage.__globals__["__spec__"].name.rpartition(".")[2]
     arguments = _parser(stage, stage_name, table).parse_args()
     name = arguments.name if table else stage_name
-    signal.signal(signal.SIGTERM, _stop)
+    stop.listen()
     sys.exit(run(stage, stage_name, name, plain=arguments.plain or bool(os.environ.get(PLAIN))))
 
 
@@ -45,9 +46,17 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
 
     def records() -> Iterator[Progress]:
         nonlocal first, last
-        for last in told(label, stage(name)):
-            first = first or last
-            yield last
+        stop.again()
+        try:
+            with closing(stage(name)) as given:  # type: ignore[type-var]
+                for last in told(label, given):
+                    first = first or last
+                    yield last
+                    stop.here()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError(which_fits(stage_name, name, error)) from None
 
     try:
         check([(stage_name, name)])
@@ -116,8 +125,43 @@ def explain(error: BaseException) -> str:
     return text if mendable(error) else f"{type(error).__name__}: {text}"
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class Stop:
+    """SIGTERM and Ctrl-C end a stage at its next record, where a training keeps what it did; a second one at once.
+
+    At once also where no record comes within `patience` seconds.
+    """
+
+    def __init__(self, patience: float = 10.0) -> None:
+        self._patience, self._asked, self._listens = patience, False, False
+
+    def listen(self) -> None:
+        """From now on, in the main thread."""
+        self._listens = True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        signal.signal(signal.SIGALRM, self._now)
+
+    def again(self) -> None:
+        """Where it listened before: Prefect, once it runs a flow, has its own way with SIGTERM."""
+        if self._listens:
+            self.listen()
+
+    def here(self) -> None:
+        if self._asked:
+            self._now()
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self._asked:
+            self._now()
+        self._asked = True
+        signal.setitimer(signal.ITIMER_REAL, self._patience)
+
+    def _now(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        raise KeyboardInterrupt
+
+
+stop = Stop()
 
 
 def _parser(stage: Stage, stage_name: str, table: str | None) -> argparse.ArgumentParser:

@@ -91,12 +91,16 @@ def train_coder(
     history, window, start, saved = History(), list[Tensor](), 0, None
     checkpoints = Checkpoints(resume)
     if found := checkpoints.load(device):
-        start, state = found
+        start, there = found
         saved = start
         for name, part in parts.items():
-            part.load_state_dict(state[name])
-        history, window = History(state["history"]), list(state["window"])
+            part.load_state_dict(there[name])
+        history, window = History(there["history"]), list(there["window"])
     held_back = HeldBack(images, t.batch, device)
+
+    def state() -> dict[str, Any]:
+        states = {name: part.state_dict() for name, part in parts.items()}
+        return states | {"history": history.rows, "window": window}
 
     def error(image: Tensor, reconstruction: Tensor) -> Tensor:
         return reconstruction_error(image, reconstruction, config.loss, trunk)
@@ -169,10 +173,10 @@ def train_coder(
             window.clear()
             notes = news(history.rows, joined)
         if done % t.save_every == 0 or last:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(done, states | {"history": history.rows, "window": window})
+            checkpoints.save(done, state())
             saved = done
-        yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures, notes=notes)
+        with checkpoints.kept_when_stopped(done, state):
+            yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures, notes=notes)
 
     look = held_back.look(ema.model, error, reduced)
     history.rows[-1] |= look.scalars

@@ -58,15 +58,19 @@ def train(
     history, window, start, saved = History(), list[Tensor](), 0, None
     checkpoints = Checkpoints(resume)
     if found := checkpoints.load(device):
-        start, state = found
+        start, there = found
         saved = start
         for name, part in parts.items():
-            part.load_state_dict(state[name])
-        history, window = History(state["history"]), list(state["window"])
+            part.load_state_dict(there[name])
+        history, window = History(there["history"]), list(there["window"])
     columns = columns_read(model, data.shapes)
     held_back = HeldBack(latents, columns, config, load_autoencoder(autoencoder).to(device), device)
     if notes:
         yield Progress(done=start, total=t.steps, notes=notes)
+
+    def state() -> dict[str, Any]:
+        states = {name: part.state_dict() for name, part in parts.items()}
+        return states | {"history": history.rows, "window": window}
 
     def gradients(**rows: Tensor) -> tuple[Tensor, Tensor]:
         optimiser.zero_grad(set_to_none=True)
@@ -105,10 +109,10 @@ def train(
         if done in t.snapshots:  # before the checkpoint: whoever goes on from there will not pass here again
             save_weights(ema.model, resume / weights_name(done))
         if done % t.save_every == 0 or last:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(done, states | {"history": history.rows, "window": window})
+            checkpoints.save(done, state())
             saved = done
-        yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures)
+        with checkpoints.kept_when_stopped(done, state):
+            yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures)
 
     look = held_back.look(ema.model)
     history.rows[-1] |= look.scalars

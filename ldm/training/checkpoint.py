@@ -1,6 +1,8 @@
 """Resume state: scratch that lets a killed run go on, and never outlives its inputs."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,20 @@ class Checkpoints:
         for old in sorted(self.folder.glob("step-*.json"))[:-2]:
             old.unlink()
             old.with_suffix(".pt").unlink(missing_ok=True)
+
+    @contextmanager
+    def kept_when_stopped(self, step: int, state: Callable[[], dict[str, Any]]) -> Iterator[None]:
+        """Around the `yield` of a loop: whoever stops there, after `step` updates, loses none of them.
+
+        Not kept is a state with a loss that is no number, for there would be no way back from it.
+        """
+        try:
+            yield
+        except GeneratorExit:
+            reached = state()
+            if all(bool(torch.isfinite(values).all()) for values in reached["window"]):
+                self.save(step, reached)
+            raise
 
     def load(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """The newest whole state and its step, or None to start from the beginning."""

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -103,10 +104,21 @@ def ended(records: Iterator[Progress]) -> list[int]:
 
 
 def stopped(records: Iterator[Progress], after: int) -> None:
-    """Leave after so many records: what a killed process leaves on the disk at that moment."""
+    """Leave after so many records, in good order."""
     for _ in range(after):
         next(records)
     records.close()  # type: ignore[attr-defined]
+
+
+def killed(records: Iterator[Progress], after: int, state: Path) -> None:
+    """Leave in `state` what is on the disk after so many records, and nothing of what a good order adds to it."""
+    for _ in range(after):
+        next(records)
+    state.mkdir(exist_ok=True)
+    there = shutil.copytree(state, state.with_name("there"))
+    records.close()  # type: ignore[attr-defined]
+    shutil.rmtree(state)
+    there.rename(state)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -114,12 +126,33 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("kind", "stop"), [*product(["autoencoder", "tuned"], range(1, STEPS + 1)), ("diffusion", 3)])
-def test_a_training_stopped_after_any_step_ends_in_the_same_bytes(kind, stop, stages, whole, tmp_path):
-    stopped(stages[kind](tmp_path / "out", tmp_path / "state"), stop)
+def test_a_training_killed_after_any_step_ends_in_the_same_bytes(kind, stop, stages, whole, tmp_path):
+    killed(stages[kind](tmp_path / "out", tmp_path / "state"), stop, tmp_path / "state")
     assert not (tmp_path / "out").exists()
     saved = STEPS if stop == STEPS else stop - stop % 2
     assert ended(stages[kind](tmp_path / "out", tmp_path / "state")) == [*range(saved + 1, STEPS + 1), STEPS]
     assert contents(tmp_path / "out") == whole(kind)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "tuned"])
+def test_a_training_told_to_stop_loses_no_step_and_ends_in_the_same_bytes(kind, stages, whole, tmp_path):
+    for done in (1, 3):  # between checkpoints
+        stopped(stages[kind](tmp_path / "out", tmp_path / "state"), 1 if done == 1 else 2)
+        assert (tmp_path / f"state/step-{done:09d}.json").exists()
+    assert ended(stages[kind](tmp_path / "out", tmp_path / "state")) == [*range(4, STEPS + 1), STEPS]
+    assert contents(tmp_path / "out") == whole(kind)
+
+
+def test_a_state_with_a_loss_that_is_no_number_is_not_kept(stages, whole, tmp_path, monkeypatch):
+    clip = torch.nn.utils.clip_grad_norm_
+    records = stages["diffusion"](tmp_path / "out", tmp_path / "state")
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    next(records)
+    records.close()
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    assert not list((tmp_path / "state").glob("step-*"))
+    ended(stages["diffusion"](tmp_path / "out", tmp_path / "state"))
+    assert contents(tmp_path / "out") == whole("diffusion")
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "tuned"])
