@@ -18,6 +18,8 @@ class Reference(Section):
     split: Split
     features: str
     """A folder of data/weights, or none: convolutions that were never trained."""
+    crop: int | None = Field(default=None, ge=1)
+    """Pixels a side of the centre crop that is measured, where models are trained on crops; none: the whole picture."""
     batch: int = Field(ge=1)
     """Pictures a step; the last step is filled up, so that this number alone decides the floating-point sums."""
 

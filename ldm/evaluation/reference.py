@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ldm.config import Run
 from ldm.data.batches import mixed
+from ldm.data.draws import View, central
 from ldm.data.shards import Images
 from ldm.evaluation.config import Reference
 from ldm.evaluation.features import Extractor, extractor
@@ -39,24 +40,28 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
         raise ValueError(f"{images}: split {config.split} has {len(real)} pictures; a reference needs {FEWEST}")
     opposite = _opposite(images, config.split, real)
     equal = min(len(real), len(opposite[1])) if opposite else 0
+    whole, side = real.info["size"], config.crop or real.info["size"]
+    if side > whole:
+        raise ValueError(f"{images}: pictures of {whole} pixels have no crop of {side}; lower the reference's crop")
+    view = central(whole, side)
     extract = extractor(features, device)
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
     part, total = Statistics(keep=0), len(real) + equal
     compared = torch.zeros(len(real), dtype=torch.bool)
     if equal:
         compared[mixed(equal, len(real))] = True
-    for indices, found in _features(real, torch.arange(len(real)), config.batch, extract, device):
+    for indices, found in _features(real, torch.arange(len(real)), config.batch, view, extract, device):
         every.add(found)
         part.add(found[compared[indices]])
         for parity, half in enumerate(halves):
             half.add(found[indices % 2 == parity])
         yield Progress(done=int(indices[-1]) + 1, total=total, unit="pictures")
     statistics = RealStatistics.of(every, halves, extract)
-    about: dict[str, Any] = {"split": config.split, "batch": config.batch, "images": identity(images)}
+    about: dict[str, Any] = {"split": config.split, "size": side, "batch": config.batch, "images": identity(images)}
     if opposite:
         split, others = opposite
         held = Statistics(keep=0)
-        for _, found in _features(others, mixed(equal, len(others)).sort().values, config.batch, extract, device):
+        for _, found in _features(others, mixed(equal, len(others)).sort().values, config.batch, view, extract, device):
             held.add(found)
             yield Progress(done=len(real) + held.count, total=total, unit="pictures")
         distance = rounded(statistics.between(part, held))
@@ -76,9 +81,9 @@ def _opposite(folder: Path, split: str, real: Images) -> tuple[str, Images] | No
 
 
 def _features(
-    images: Images, indices: Int[Tensor, " n"], batch: int, extract: Extractor, device: torch.device
+    images: Images, indices: Int[Tensor, " n"], batch: int, view: View, extract: Extractor, device: torch.device
 ) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
-    """Positions and features, a batch at a time."""
+    """Positions, and features of `view` of the pictures, a batch at a time."""
     for chosen in indices.split(batch):
-        found, _ = extract(padded(images.batch(chosen), batch).to(device))
+        found, _ = extract(padded(view.of(images.batch(chosen)), batch).to(device))
         yield chosen, found[: len(chosen)]

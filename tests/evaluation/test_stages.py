@@ -52,6 +52,23 @@ def test_reference_says_what_it_measured_and_is_the_same_bytes_again(run, scenes
     assert about["floor"]["frechet_distance"] > 0
 
 
+def test_a_reference_of_crops_is_for_samples_of_models_that_were_trained_on_crops(
+    run, scenes, none, sampled, originals, tmp_path
+):
+    ids, pictures, captions = originals
+    side = pictures[0].shape[-1]
+    half, edge = side // 2, side // 4
+    config = Reference(dataset="scenes", split="test", features="none", crop=half, batch=16)
+    list(reference(config, run, scenes, none, tmp_path / "real"))
+    assert read_json(tmp_path / "real" / "reference.json")["size"] == half
+    middles = [p[:, edge : edge + half, edge : edge + half] for p in pictures]
+    samples = sampled(tmp_path / "s", ids, middles, captions=captions)
+    measured = measure(section("fidelity"), run, samples, scenes, tmp_path / "real", none, tmp_path / "m.json")
+    assert measured["figures"]["fd_random_conv"] == pytest.approx(0, abs=1e-3)
+    with pytest.raises(ValueError, match=f"no crop of {side + 1}; lower the reference's crop"):
+        list(reference(config.model_copy(update={"crop": side + 1}), run, scenes, none, tmp_path / "large"))
+
+
 @pytest.fixture(scope="module")
 def perfect(run, sampled, scenes, none, real, originals, tmp_path_factory):
     """What is measured of samples that are the originals themselves."""
