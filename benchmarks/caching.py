@@ -137,7 +137,8 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
     images, health = Images(folder / "prepared", "train"), health_of(stage)
     shapes = pipeline.shapes(images)
     places = [range(i * row.batch, (i + 1) * row.batch) for i in range(batches)]
-    sent = pipeline.send(pipeline.draw(images, places[0], True))
+    drawn = pipeline.draw(images, places[0], True)
+    sent = pipeline.send(drawn)
     moments = pipeline.encoder(to_float(sent.inputs["pixels"]))
     columns = {name: values.cpu() for name, values in pipeline.encode(sent, None).columns.items()}
     health.add(moments)
@@ -160,7 +161,7 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
 
     ways = {
         "decoded alone": decode,
-        "sent alone": each(lambda: pipeline.send(sent)),
+        "sent alone": each(lambda: pipeline.send(drawn)),
         "encoded alone": each(lambda: pipeline.encoder(to_float(sent.inputs["pixels"]))),
         "measured alone": each(lambda: health.add(moments)),
         "written alone": written,

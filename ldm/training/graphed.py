@@ -29,6 +29,7 @@ class Graphed(Generic[T]):
 
     def __init__(self, function: Callable[..., T], generators: Sequence[torch.Generator] = ()) -> None:
         self._function = function
+        torch.cuda.init()  # the list of default generators is empty before
         self._generators = [*generators, torch.cuda.default_generators[torch.cuda.current_device()]]
         self._graph: torch.cuda.CUDAGraph | None = None
 
