@@ -237,6 +237,7 @@ def _note_records(stage: str, name: str) -> None:
                 torch.cuda.synchronize()
             line = {
                 "at": time.monotonic(),
+                "processor": time.process_time(),
                 "done": done,
                 "total": total,
                 "memory": _peak_memory(),
