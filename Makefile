@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install reproduce server verify test benchmark check format clean
+.PHONY: help install reproduce server verify test torture benchmark check format clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,6 +38,9 @@ verify: install  ## rebuild the committed revision from nothing, and compare eve
 test: install  ## the tests, two files at a time; then whole pipelines, which use all cores
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore=tests/flows
 	python -m pytest tests/flows
+
+torture: install  ## kill, damage, fill and stop everything on purpose: hours; KILLS=5 ONLY="damage stops" for less
+	python -m torture $(if $(KILLS),--kills $(KILLS)) $(if $(ONLY),--only $(ONLY))
 
 benchmark: install  ## how fast this is beside its peers: what fits the machine, minutes to an hour
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
