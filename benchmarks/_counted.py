@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -74,9 +74,7 @@ class Counted(TorchDispatchMode):
     def precision(self) -> AbstractContextManager[object]:
         return nullcontext()  # `counting` has it about the whole step
 
-    def graphed(
-        self, function: Callable[..., T], name: str, generators: Sequence[torch.Generator] = ()
-    ) -> Callable[..., T]:
+    def graphed(self, function: Callable[..., T], name: str) -> Callable[..., T]:
         """`function`, what it makes in a pool of its own."""
 
         def call(**inputs: Tensor) -> T:

@@ -82,7 +82,9 @@ def training(row: Diffusion, run: Run, folder: Path, name: str, feed: Feed | Non
     )
     if feed is None:
         return records
-    with patch.object(loop, "batches", lambda *_: feed):  # until it has taken the first: it asks for them once
+    with patch.object(
+        loop, "batches", lambda *_: (rows for rows in feed)
+    ):  # until it has taken the first: it asks for them once
         return itertools.chain([next(records)], records)
 
 

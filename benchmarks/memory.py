@@ -10,7 +10,7 @@ With --device cuda each step is run as well, and what the allocator reserved sta
 """
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -56,9 +56,7 @@ class Machine(Protocol):
 
     def placed(self, model: M) -> M: ...
     def precision(self) -> AbstractContextManager[object]: ...
-    def graphed(
-        self, function: Callable[..., T], name: str, generators: Sequence[torch.Generator] = ()
-    ) -> Callable[..., T]: ...
+    def graphed(self, function: Callable[..., T], name: str) -> Callable[..., T]: ...
     def update(self, optimiser: torch.optim.Optimizer, config: Training) -> None: ...
 
 
@@ -78,10 +76,8 @@ class Real:
     def precision(self) -> AbstractContextManager[object]:
         return precision(self.run)
 
-    def graphed(
-        self, function: Callable[..., T], name: str, generators: Sequence[torch.Generator] = ()
-    ) -> Callable[..., T]:
-        return graphed(function, self.device, generators)
+    def graphed(self, function: Callable[..., T], name: str) -> Callable[..., T]:
+        return graphed(function, self.device)
 
     def update(self, optimiser: torch.optim.Optimizer, config: Training) -> None:
         update(optimiser, config, 0)
@@ -113,21 +109,24 @@ def diffusion_step(params: Mapping[str, Any], name: str, batch: int, on: Machine
     ema, optimiser = EMA(model, config.train.ema), adamw(model.parameters(), config.train)
     draw = generator(on)
 
-    def gradients(**rows: Tensor) -> Tensor:
+    def gradients(noise_step: Tensor, noise: Tensor, chance: Tensor, **rows: Tensor) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
-        raw = raw_latent(rows, draw)
-        noise_step = torch.randint(len(schedule), (batch,), device=on.device)
+        raw = raw_latent(rows, rows.get("posterior"))
         with on.precision():
             losses = diffusion_loss(
-                model, schedule, raw, rows, noise_step, norm=norm, snr_gamma=config.snr_gamma, generator=draw
+                model, schedule, raw, rows, noise_step, noise, chance, norm=norm, snr_gamma=config.snr_gamma
             )
         losses.mean().backward()
         return losses.detach()
 
-    backward = on.graphed(gradients, "gradients", [draw])
+    backward = on.graphed(gradients, "gradients")
+    normal = partial(torch.randn, (batch, *model.shape), generator=draw, device=on.device)
 
     def step() -> None:
-        backward(**rows)
+        draws = {"posterior": normal()} if "std" in rows else {}
+        draws["noise_step"] = torch.randint(len(schedule), (batch,), device=on.device)
+        draws |= {"noise": normal(), "chance": torch.rand((batch, 2), generator=draw, device=on.device)}
+        backward(**rows, **draws)
         on.update(optimiser, config.train)
         ema.update(0)
 
@@ -147,6 +146,7 @@ def first_stage_step(params: Mapping[str, Any], name: str, batch: int, on: Machi
         model, likelihood = build(config), Likelihood(weights.learn_logvar)
         discriminator = PatchDiscriminator(weights.discriminator_channels, weights.discriminator_layers)
         image = torch.zeros((batch, 3, size, size))
+    latent = (batch, config.model.latent_channels, *(size // model.factor,) * 2)
     model, discriminator = on.placed(model).train(), on.placed(discriminator)
     trunk = on.placed(random_trunk_lpips())
     ema = EMA(model, t.ema)
@@ -154,10 +154,10 @@ def first_stage_step(params: Mapping[str, Any], name: str, batch: int, on: Machi
     judge_optimiser = adam(discriminator.parameters(), t, JUDGE_BETAS)
     draw = generator(on)
 
-    def coding(image: Tensor, adversarial: bool) -> Tensor:
+    def coding(adversarial: bool, image: Tensor, **noise: Tensor) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
         with on.precision():
-            coded = model.code(image, draw)
+            coded = model.code(image, **noise)
             painted = model.paint(coded.latent)
             reconstruction = painted.detach().requires_grad_()
             rec = per_picture(likelihood(reconstruction_error(image, reconstruction, weights, trunk)))
@@ -179,13 +179,14 @@ def first_stage_step(params: Mapping[str, Any], name: str, batch: int, on: Machi
         judged.backward()
         return judged.detach()
 
-    before = on.graphed(partial(coding, adversarial=False), "coding", [draw])
-    after = on.graphed(partial(coding, adversarial=True), "coding adversarially", [draw])
+    before = on.graphed(partial(coding, False), "coding")
+    after = on.graphed(partial(coding, True), "coding adversarially")
     judge = on.graphed(judging, "judging")
 
     def step() -> None:
-        before(image=image)
-        reconstruction = after(image=image)
+        noise = {"noise": torch.randn(latent, generator=draw, device=on.device)} if isinstance(config, KL) else {}
+        before(image=image, **noise)
+        reconstruction = after(image=image, **noise)
         on.update(optimiser, t)
         ema.update(0)
         judge(image=image, reconstruction=reconstruction)

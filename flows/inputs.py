@@ -7,6 +7,7 @@ read as YAML: this works where DVC is not installed.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,13 +28,15 @@ NOT_CONTENT = {"__pycache__", ".gitignore", ".gitkeep"}
 def resume_folder(stage: str, name: str) -> Iterator[Path]:
     """A folder for the state of this stage with these inputs, kept when the block fails or is stopped.
 
-    When it ends well the stage is complete, so every state of it, of these inputs or older ones, is removed.
+    When it ends well the stage is complete, so every state of it, of these inputs or older ones, is removed: by the
+    first process, where several share the stage.
     """
     states = Path(".resume", stage, name)
     folder = states / key(stage, name)
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(states)
+    if os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(states)
 
 
 def key(stage: str, name: str) -> str:

@@ -24,7 +24,8 @@ ENVIRONMENT = Path("environment.json")
 
 def record(stage: str, name: str, seconds: float, units: int, unit: str) -> None:
     """Note what a stage that ended well took, and where it ran."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    kilobytes = largest // (1024 if sys.platform == "darwin" else 1)
     values = {
         "stage": stage,
         "name": name,

@@ -28,4 +28,4 @@ def stage(name: str) -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    main(stage, table="samples")
+    main(stage, table="samples", shared=True)

@@ -16,6 +16,7 @@ from flows.console import told
 from flows.memory import out_of_memory, which_fits
 from flows.record import record
 from flows.references import check
+from flows.several import STARTED, end_with, processes, tell, together
 from ldm.config import load, lookup
 from ldm.files import no_space
 from ldm.progress import Progress
@@ -26,29 +27,40 @@ PLAIN = "FLOWS_PLAIN"
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main(stage: Stage, table: str | None = None) -> None:
-    """The command line of a stage whose names are the keys of the dotted `table` in params.yaml."""
+def main(stage: Stage, table: str | None = None, *, shared: bool = False) -> None:
+    """The command line of a stage whose names are the keys of the dotted `table` in params.yaml.
+
+    One that can be `shared` by several processes is started as many times as LDM_PROCESSES says.
+    """
     stage_name = stage.__globals__["__spec__"].name.rpartition(".")[2]
     arguments = _parser(stage, stage_name, table).parse_args()
     name = arguments.name if table else stage_name
     stop.listen()
-    sys.exit(run(stage, stage_name, name, plain=arguments.plain or bool(os.environ.get(PLAIN))))
+    if STARTED in os.environ:
+        tell(lambda: stage(name), _reason, stop.here)
+        return
+    sys.exit(run(stage, stage_name, name, plain=arguments.plain or bool(os.environ.get(PLAIN)), shared=shared))
 
 
-def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
+def run(stage: Stage, stage_name: str, name: str, *, plain: bool, shared: bool = False) -> int:
     """Run `stage` of `name` to its end; its exit code: 0, 1 with one line on stderr, or 130 where it was stopped.
 
-    What is not the user's to mend keeps its traceback.
+    What is not the user's to mend keeps its traceback. Under torchrun the first process is as one alone, and the others
+    only compute.
     """
     label = stage_name if name == stage_name else f"{stage_name} {name}"
+    rank = os.environ.get("RANK", "0")
+    if "RANK" in os.environ:
+        end_with(os.getppid())
     started = time.monotonic()
     first = last = None
 
     def records() -> Iterator[Progress]:
         nonlocal first, last
         stop.again()
+        count = processes() if shared and "RANK" not in os.environ else 1
         try:
-            with closing(stage(name)) as given:  # type: ignore[type-var]
+            with closing(together(stage_name, name, count) if count > 1 else stage(name)) as given:  # type: ignore[type-var]
                 for last in told(label, given):
                     first = first or last
                     yield last
@@ -56,10 +68,17 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool) -> int:
         except Exception as error:
             if not out_of_memory(error):
                 raise
+            if "RANK" in os.environ:
+                raise ValueError(_reason(error)) from None
             raise ValueError(which_fits(stage_name, name, error)) from None
 
     try:
         check([(stage_name, name)])
+        if rank != "0":
+            label = f"{label}, process {int(rank) + 1}"
+            for _ in stage(name):
+                pass
+            return 0
         with alone(stage_name, name):
             if plain:
                 for _ in records():
@@ -162,6 +181,13 @@ class Stop:
 
 
 stop = Stop()
+
+
+def _reason(error: BaseException) -> str | None:
+    """Of a process among several, what is the user's to mend."""
+    if out_of_memory(error):
+        return "out of GPU memory: raise train.micro_batches or lower train.batch; either gives another result"
+    return explain(error) if mendable(error) else None
 
 
 def _parser(stage: Stage, stage_name: str, table: str | None) -> argparse.ArgumentParser:

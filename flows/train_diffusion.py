@@ -27,4 +27,4 @@ def stage(name: str) -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    main(stage, table="diffusion")
+    main(stage, table="diffusion", shared=True)

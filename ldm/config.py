@@ -35,7 +35,8 @@ class Run(Section):
     threads: int = Field(ge=1)
     """CPU threads of one process."""
     instructions: Literal["avx2", "native"]
-    """avx2: cap the CPU's instruction set, for bytes that other CPUs reproduce (4-12 % slower)."""
+    """avx2: cap the CPU's instruction set (4-12 % slower), one of the reasons why CPUs give different bytes. Those of
+    two makes, such as Intel's and AMD's, do so even with the same cap: libraries block their sums by caches too."""
 
     @model_validator(mode="after")
     def _half_on_a_gpu(self) -> "Run":

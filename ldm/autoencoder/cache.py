@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,11 @@ def cache_latents(
             continue
         of_train = health if name == "train" else None
         files = there[name]
-        with write_latents(unfinished.folder, name, shapes, files=len(files), on_file=unfinished.note) as append:
-            for more in pipeline.run(split, name == "train", rows[name], append, of_train, threads(device)):
+        with (
+            write_latents(unfinished.folder, name, shapes, files=len(files), on_file=unfinished.note) as append,
+            closing(pipeline.run(split, name == "train", rows[name], append, of_train, threads(device))) as written,
+        ):
+            for more in written:
                 done += more
                 yield Progress(done=done, total=total, unit="pictures")
 

@@ -1,6 +1,6 @@
 """The first stage's loss: reconstruction, perceptual distance and a patch discriminator (paper, eq. 25)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,10 +61,29 @@ def adaptive_weight(
     the discriminator's: from there to the last layer is one step back, so no loss is differentiated twice.
     """
     of_reconstruction, of_adversarial = (
-        torch.autograd.grad(reconstruction, last_layer, gradient, retain_graph=True)[0].norm()
-        for gradient in (pull, push)
+        torch.autograd.grad(reconstruction, last_layer, gradient, retain_graph=True)[0] for gradient in (pull, push)
     )
-    return (of_reconstruction / (of_adversarial + 1e-4)).clamp(0, 1e4).detach()
+    return _ratio(of_reconstruction, of_adversarial)
+
+
+def add_apart(
+    trained: Sequence[Tensor], apart: Sequence[Tensor], last_layer: Tensor, share: float
+) -> Float[Tensor, ""]:
+    """Add `share` * the adaptive weight * `apart`, gradients of the discriminator's loss, to those of all other losses.
+
+    For a batch in parts, both averaged over all of it. At the decoder's last layer the others are those of the
+    reconstruction alone, for the latent's penalty ends before it. Returns the weight.
+    """
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    last = next(place for place, parameter in enumerate(trained) if parameter is last_layer)
+    weight = _ratio(gradients[last], apart[last])
+    for gradient, push in zip(gradients, apart, strict=True):
+        gradient.add_(share * weight * push)
+    return weight
+
+
+def _ratio(of_reconstruction: Tensor, of_adversarial: Tensor) -> Float[Tensor, ""]:
+    return (of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)).clamp(0, 1e4).detach()
 
 
 def hinge_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:

@@ -131,10 +131,9 @@ class KLAutoencoder(_Coder):
     def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
         return self.paint(latent)
 
-    def code(self, image: Float[Tensor, "b 3 H W"], draw: torch.Generator) -> Coded:
+    def code(self, image: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b z h w"]) -> Coded:
         """For training: a sample of the posterior, and the divergence in nats, averaged over the batch."""
         moments = self.encode(image)
-        noise = torch.randn(moments.mean.shape, generator=draw, device=image.device)
         return Coded(moments.sample(noise), moments.kl().mean())
 
 
@@ -154,8 +153,8 @@ class VQAutoencoder(_Coder):
     def decode(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
         return self.paint(self.codebook(latent))
 
-    def code(self, image: Float[Tensor, "b 3 H W"], draw: torch.Generator) -> Coded:
-        """For training: the codes, with gradients that pass straight through. Nothing is drawn."""
+    def code(self, image: Float[Tensor, "b 3 H W"]) -> Coded:
+        """For training: the codes, with gradients that pass straight through."""
         quantised = self.codebook.quantise(self.encode(image).mean, self.beta)
         return Coded(quantised.latent, quantised.loss, quantised)
 

@@ -1,6 +1,7 @@
 """The way of a batch into the cache: drawn by threads, sent and brought back beside the encoding of others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -46,7 +47,7 @@ class Pipeline:
 
     def run(
         self, images: Images, training: bool, first: int, append: Append, health: Health | None, workers: int
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Append the rows of `images`, in order of (id, draw), from row `first` on; yield how many more are written.
 
         They are encoded in the batches that they would be in from row 0 on.
@@ -54,11 +55,14 @@ class Pipeline:
         size, total = self.config.batch, len(images) * (self.config.draws if training else 1)
         places = [range(start, min(start + size, total)) for start in range(first // size * size, total, size)]
         beside = min(workers, 1)
-        drawn = ahead(lambda part: self.draw(images, part, training), places, workers)
-        sent = ahead(self.send, drawn, beside)
-        encoded = map(partial(self.encode, health=health), sent)
         known = chain([first % size], repeat(0))  # of the first batch these rows are written already
-        yield from ahead(lambda item: write(append, *item), zip(encoded, known, strict=False), beside, UNWRITTEN)
+        with (
+            closing(ahead(lambda part: self.draw(images, part, training), places, workers)) as drawn,
+            closing(ahead(self.send, drawn, beside)) as sent,
+        ):
+            items = zip(map(partial(self.encode, health=health), sent), known, strict=False)
+            with closing(ahead(lambda item: write(append, *item), items, beside, UNWRITTEN)) as written:
+                yield from written
 
     def draw(self, images: Images, places: range, training: bool) -> Batch:
         """Decode pictures and draw what needs no network; on any thread."""

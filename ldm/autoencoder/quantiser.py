@@ -109,19 +109,21 @@ class Usage:
         self._counts = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
         self._idle = torch.zeros_like(self._counts)
 
-    def add(self, quantised: Quantised, draw: torch.Generator) -> None:
+    def add(self, codes: Int[Tensor, "b h w"], raw: Float[Tensor, "b z h w"], draw: torch.Generator) -> None:
         """Count a batch, and move codes that were idle too long onto places of it that `draw` picks, each its own.
+
+        `codes` and `raw` are those of its `Quantised`.
 
         Where there are fewer places than such codes, the first codes get one and the others wait for the next batch.
         """
-        codes = quantised.codes.flatten()
+        codes = codes.flatten()
         now = torch.zeros_like(self._counts).index_add_(0, codes, torch.ones_like(codes))
         self._counts += now
         self._idle = torch.where(now > 0, 0, self._idle + 1)
         if self._after is None:
             return
         dead = self._idle >= self._after
-        places = rearrange(quantised.raw, "b z h w -> (b h w) z")
+        places = rearrange(raw, "b z h w -> (b h w) z")
         order = torch.randperm(len(places), generator=draw, device=places.device)
         rank = dead.cumsum(0) - 1
         revived = dead & (rank < len(places))

@@ -1,6 +1,7 @@
 """The training loop of a first stage, whole on this page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from ldm.autoencoder.loss import (
     DISCRIMINATOR_LOSSES,
     Likelihood,
     adaptive_weight,
+    add_apart,
     per_element,
     per_picture,
     reconstruction_error,
 )
 from ldm.autoencoder.model import PatchDiscriminator, VQAutoencoder, build, fitting, start_from
-from ldm.autoencoder.quantiser import Quantised, Usage
+from ldm.autoencoder.quantiser import Usage
 from ldm.autoencoder.watch import HeldBack, news, verdict
 from ldm.config import Run
 from ldm.data.batches import batches, workers
@@ -36,6 +38,7 @@ from ldm.training.exact import placed, precision, setup
 from ldm.training.graphed import graphed
 from ldm.training.history import REPORT_EVERY, History, finite
 from ldm.training.optimiser import adam, rate, update
+from ldm.training.several import Several, rank
 
 JUDGE_BETAS = 0.5, 0.9  # as released
 
@@ -49,6 +52,8 @@ def train(
     """
     match config.root:
         case Identity():
+            if rank():
+                return
             fresh_folder(out)
             write_json(out / "config.json", config.model_dump())
             write_manifest(out)
@@ -60,8 +65,12 @@ def train(
 def train_coder(
     config: KL | VQ, run: Run, images: Path, weights: Path, initial: Path, out: Path, resume: Path
 ) -> Iterator[Progress]:
-    """Goes on from the checkpoint in `resume`, if any, and ends in the same bytes as if it had never stopped."""
+    """Goes on from the checkpoint in `resume`, if any, and ends in the same bytes as if it had never stopped.
+
+    Several processes (`Several`) each take a part of every batch; the first of them writes and shows.
+    """
     device, t = setup(run), config.train
+    several = Several(run, t, device)
     data = Images(images, "train")
     _sizes(data.info["size"], config, images)
 
@@ -89,14 +98,17 @@ def train_coder(
     parts: dict[str, Any] = {"model": model, "discriminator": discriminator, "likelihood": likelihood, "ema": ema.model}
     parts |= {"optimiser": optimiser, "judge_optimiser": judge_optimiser} | ({"usage": usage} if usage else {})
     history, window, start, saved = History(), list[Tensor](), 0, None
-    checkpoints = Checkpoints(resume)
+    checkpoints = Checkpoints(resume, writes=several.first)
     if found := checkpoints.load(device):
         start, there = found
         saved = start
         for name, part in parts.items():
             part.load_state_dict(there[name])
         history, window = History(there["history"]), list(there["window"])
+    several.agree(start, [model, discriminator, likelihood, ema.model])
     held_back = HeldBack(images, t.batch, device)
+    side = (t.crop or data.info["size"]) // config.model.factor
+    latent = (t.batch, config.model.latent_channels, side, side)
 
     def state() -> dict[str, Any]:
         states = {name: part.state_dict() for name, part in parts.items()}
@@ -105,11 +117,15 @@ def train_coder(
     def error(image: Tensor, reconstruction: Tensor) -> Tensor:
         return reconstruction_error(image, reconstruction, config.loss, trunk)
 
-    def coding(image: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor, Quantised | None]:
-        """Gradients of the model. Losses go back as far as the reconstruction, each once, and from there together."""
+    def coding(adversarial: bool, image: Tensor, **noise: Tensor) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        """Gradients of the model. Losses go back as far as the reconstruction, each once, and from there together.
+
+        Where the batch is in parts the adaptive weight needs the gradients of all of them: then those of the
+        discriminator's loss go back apart, and are what is returned second.
+        """
         optimiser.zero_grad(set_to_none=True)
         with precision(run):
-            coded = model.code(image, draw)
+            coded = model.code(image, **noise)
             painted = model.paint(coded.latent)
             reconstruction = painted.detach().requires_grad_()
             errors = error(image, reconstruction)
@@ -117,67 +133,94 @@ def train_coder(
             rec.backward()
             pull = reconstruction.grad
             assert pull is not None
-            loss, weight = rec + penalty_weight * coded.penalty, zero
+            seen = {"loss": rec + penalty_weight * coded.penalty, "reconstruction": reduced(errors)}
+            seen |= {penalty: coded.penalty, "adaptive_weight": zero}
+            apart: Sequence[Tensor] = ()
             if adversarial:
                 fooled = -discriminator(reconstruction).mean()
                 (push,) = torch.autograd.grad(fooled, reconstruction)
-                weight = adaptive_weight(painted, pull, push, model.decoder.last_layer)
-                loss = loss + config.loss.adversarial_weight * weight * fooled
-                pull = pull + config.loss.adversarial_weight * weight * push
+                if several.alone:
+                    weight = adaptive_weight(painted, pull, push, model.decoder.last_layer)
+                    loss = seen["loss"] + config.loss.adversarial_weight * weight * fooled
+                    seen |= {"adaptive_weight": weight, "loss": loss}
+                    pull = pull + config.loss.adversarial_weight * weight * push
+                else:
+                    seen |= {"fooled": fooled}
+                    apart = torch.autograd.grad(painted, trained, push, retain_graph=True, materialize_grads=True)
         torch.autograd.backward([painted, penalty_weight * coded.penalty], [pull, None])
-        seen = {"loss": loss, "reconstruction": reduced(errors), penalty: coded.penalty, "adaptive_weight": weight}
-        return {name: value.detach() for name, value in seen.items()}, reconstruction.detach(), coded.quantised
+        seen |= {"painted": reconstruction}
+        if quantised := coded.quantised:
+            seen |= {"codes": quantised.codes, "raw": quantised.raw}
+        return {name: value.detach() for name, value in seen.items()}, apart
 
-    def judging(image: Tensor, reconstruction: Tensor) -> Tensor:
+    def judging(image: Tensor, reconstruction: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Gradients of the discriminator."""
         judge_optimiser.zero_grad(set_to_none=True)
         with precision(run):
             judged = discriminator_loss(discriminator(image), discriminator(reconstruction))
         judged.backward()
-        return judged.detach()
+        return {"discriminator": judged.detach()}, []
 
     draw = torch.Generator(device)
-    coders = [graphed(partial(coding, adversarial=adversarial), device, [draw]) for adversarial in (False, True)]
+    uniform = partial(torch.rand, generator=draw, device=device)
+    coders = [graphed(partial(coding, adversarial), device) for adversarial in (False, True)]
     judge = graphed(judging, device)
-    zero = torch.zeros((), device=device)
+    zero, trained = torch.zeros((), device=device), list(model.parameters())
     joined = config.loss.adversarial_start + REPORT_EVERY if config.loss.adversarial_weight else t.steps
-    ahead = batches(data.batch, t.seed, start, t.steps, t.batch, len(data), workers())
-    for step, pixels in enumerate(ahead, start):
-        rekey(draw, t.seed, "train", step)
-        pixels = pixels.to(device, non_blocking=True)
-        image = to_float(cropped(pixels, t.crop, draw) if t.crop else pixels)
-        image = mirrored(image, draw) if t.flip else image
-        adversarial = config.loss.adversarial_weight > 0 and step >= config.loss.adversarial_start
-        seen, reconstruction, quantised = coders[adversarial](image=image)
-        seen |= {"logvar": likelihood.logvar.detach().clone()} if config.loss.learn_logvar else {}
-        seen |= {"discriminator": zero, "gradient_norm": update(optimiser, t, step)}
-        ema.update(step)
-        if usage and quantised:
-            usage.add(quantised, draw)
-        if adversarial:
-            seen["discriminator"] = judge(image=image, reconstruction=reconstruction)
-            update(judge_optimiser, t, step)
-        window.append(torch.stack(list(seen.values())))
+    read = batches(lambda batch: data.batch(several.mine(batch)), t.seed, start, t.steps, t.batch, len(data), workers())
+    with closing(read) as ahead:
+        for step, pixels in enumerate(ahead, start):
+            rekey(draw, t.seed, "train", step)  # for the whole batch, of which each process takes its rows
+            pixels = pixels.to(device, non_blocking=True)
+            image = to_float(cropped(pixels, t.crop, several.mine(uniform((t.batch, 2)))) if t.crop else pixels)
+            rows = {"image": mirrored(image, several.mine(uniform((t.batch,)))) if t.flip else image}
+            if isinstance(config, KL):
+                rows |= {"noise": several.mine(torch.randn(latent, generator=draw, device=device))}
+            adversarial = config.loss.adversarial_weight > 0 and step >= config.loss.adversarial_start
+            seen, apart = several.backward(coders[adversarial], optimiser, rows)
+            reconstruction = seen.pop("painted")
+            if usage:
+                codes, raw = (several.whole(seen.pop(name)) for name in ("codes", "raw"))
+            if apart:
+                weight = add_apart(trained, apart, model.decoder.last_layer, config.loss.adversarial_weight)
+                loss = seen["loss"] + config.loss.adversarial_weight * weight * seen.pop("fooled")
+                seen |= {"adaptive_weight": weight, "loss": loss}
+            seen |= {"logvar": likelihood.logvar.detach().clone()} if config.loss.learn_logvar else {}
+            seen |= {"discriminator": zero, "gradient_norm": update(optimiser, t, step)}
+            ema.update(step)
+            if usage:
+                usage.add(codes, raw, draw)
+            if adversarial:
+                judged, _ = several.backward(
+                    judge, judge_optimiser, {"image": rows["image"], "reconstruction": reconstruction}
+                )
+                seen |= judged
+                update(judge_optimiser, t, step)
+            window.append(torch.stack(list(seen.values())))
 
-        done, scalars, pictures, notes = step + 1, dict[str, float](), {}, []
-        last = done == t.steps
-        if done % t.picture_every == 0 and not last:
-            look = held_back.look(ema.model, error, reduced)
-            pictures = {"reconstructions": look.picture}
-            scalars = look.scalars
-        if done % REPORT_EVERY == 0 or done % t.save_every == 0 or pictures or last:
-            scalars = dict(zip(seen, torch.stack(window).mean(0).tolist(), strict=True)) | scalars
-            scalars |= (usage.report() if usage else {}) | {"lr": rate(t, step)}
-            finite(scalars, done, saved)
-            history.add(done, scalars)
-            window.clear()
-            notes = news(history.rows, joined)
-        if done % t.save_every == 0 or last:
-            checkpoints.save(done, state())
-            saved = done
-        with checkpoints.kept_when_stopped(done, state):
-            yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures, notes=notes)
+            done, scalars, pictures, notes = step + 1, dict[str, float](), {}, []
+            last = done == t.steps
+            shown = done % t.picture_every == 0 and not last
+            if shown and several.first:
+                look = held_back.look(ema.model, error, reduced)
+                pictures = {"reconstructions": look.picture}
+                scalars = look.scalars
+            if done % REPORT_EVERY == 0 or done % t.save_every == 0 or shown or last:
+                scalars = dict(zip(seen, torch.stack(window).mean(0).tolist(), strict=True)) | scalars
+                scalars |= (usage.report() if usage else {}) | {"lr": rate(t, step)}
+                finite(scalars, done, saved)
+                history.add(done, scalars)
+                window.clear()
+                notes = news(history.rows, joined)
+            if done % t.save_every == 0 or last:
+                checkpoints.save(done, state())
+                saved = done
+            with checkpoints.kept_when_stopped(done, state):
+                yield Progress(done=done, total=t.steps, scalars=scalars, pictures=pictures, notes=notes)
 
+    several.leave()
+    if not several.first:
+        return
     look = held_back.look(ema.model, error, reduced)
     history.rows[-1] |= look.scalars
     fresh_folder(out)

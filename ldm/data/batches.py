@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
@@ -64,16 +64,24 @@ def batches(
     batch: int,
     size: int,
     workers: int,
-) -> Iterator[T]:
-    """`read(indices(seed, step, batch, size))` for each step of range(first_step, last_step), in order, read ahead."""
+) -> Generator[T, None, None]:
+    """`read(indices(seed, step, batch, size))` for each step of range(first_step, last_step), in order, read ahead.
+
+    To be closed as `ahead` is.
+    """
     return ahead(lambda step: read(indices(seed, step, batch, size)), range(first_step, last_step), workers)
 
 
-def ahead(call: Callable[[S], T], items: Iterable[S], workers: int, depth: int | None = None) -> Iterator[T]:
+def ahead(
+    call: Callable[[S], T], items: Iterable[S], workers: int, depth: int | None = None
+) -> Generator[T, None, None]:
     """`map(call, items)`, called up to `depth` (else `2 * workers`) items ahead in `workers` threads; 0: in line.
 
     The results come in the order of the items, and an error in `call` is raised at its item. The items are taken in
     the caller's thread, so one `ahead` can be the items of another: a line of workers with something between them.
+
+    Close it (contextlib.closing) where the loop that reads it may raise: left to the garbage collector it may wait for
+    its threads in one that is just being started.
     """
     if workers == 0:
         yield from map(call, items)

@@ -28,7 +28,7 @@ def generator(*key: int | str, device: torch.device | None = None) -> torch.Gene
 
 
 def rekey(generator: torch.Generator, *key: int | str) -> torch.Generator:
-    """The same `generator`, from here on as a new one of `key`. A CUDA graph knows its generators as objects."""
+    """The same `generator`, from here on as a new one of `key`."""
     if generator.device.type != "cpu":
         return generator.manual_seed(key_seed(*key))
     digest = hashlib.shake_256(json.dumps(key).encode()).digest(4 * 624)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,14 +15,17 @@ LATENT = ("pixels", "mean", "std")
 """Columns of which a raw latent is made: the pixels, or the mean, with the std where there is one."""
 
 
-def raw_latent(rows: dict[str, Tensor], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
-    """A sample of each cached posterior; of a codebook the latent before rounding, of the identity the pixels."""
+def raw_latent(rows: dict[str, Tensor], noise: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"]:
+    """A sample of each cached posterior; of a codebook the latent before rounding, of the identity the pixels.
+
+    Only where there is a posterior `noise` is read.
+    """
     if "pixels" in rows:
         return to_float(rows["pixels"])
-    mean = rows["mean"]
     if "std" not in rows:
-        return mean
-    return mean + rows["std"] * torch.randn(mean.shape, generator=generator, device=mean.device)
+        return rows["mean"]
+    assert noise is not None
+    return rows["mean"] + rows["std"] * noise
 
 
 def diffusion_loss(
@@ -32,18 +34,18 @@ def diffusion_loss(
     raw: Float[Tensor, "b c h w"],
     rows: dict[str, Tensor],
     step: Int[Tensor, " b"],
+    noise: Float[Tensor, "b c h w"],
+    chance: Float[Tensor, "b 2"],
     *,
     norm: str,
     snr_gamma: float | None,
-    generator: torch.Generator,
 ) -> Float[Tensor, " b"]:
     """How far each prediction is from its target, at the `step` of each raw latent (paper, eq. 2 and 3).
 
-    `norm` is l1 or l2, `snr_gamma` weighs the steps; noise and dropped conditions come from `generator`.
+    `norm` is l1 or l2, `snr_gamma` weighs the steps; `chance`, uniform in [0, 1), says which conditions are dropped.
     """
     latent = model.scale(raw)
-    noise = torch.randn(latent.shape, generator=generator, device=raw.device)
-    dropped = draw_dropped(model.conditioner, torch.rand((len(raw), 2), generator=generator, device=raw.device))
+    dropped = draw_dropped(model.conditioner, chance)
 
     alpha, sigma = schedule.at(step)
     noisy = alpha * latent + sigma * noise  # eq. 4 of arXiv 2006.11239

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -83,11 +84,13 @@ class HeldBack:
         for start in range(0, self._measured, t.batch):
             stop = min(start + t.batch, self._measured)
             rows, draw = self._part(start, stop), generator(t.seed, "validation", start, device=self._device)
-            raw = raw_latent(rows, draw)
+            normal = partial(torch.randn, (stop - start, *model.shape), generator=draw, device=self._device)
+            raw = raw_latent(rows, normal() if "std" in rows else None)
+            noise, chance = normal(), torch.rand((stop - start, 2), generator=draw, device=self._device)
             losses.append(
                 diffusion_loss(
-                    model, schedule, raw, rows, steps[start:stop],
-                    norm=t.loss, snr_gamma=self._config.snr_gamma, generator=draw,
+                    model, schedule, raw, rows, steps[start:stop], noise, chance,
+                    norm=t.loss, snr_gamma=self._config.snr_gamma,
                 )
             )  # fmt: skip
         return torch.cat(losses).mean().item()

@@ -21,6 +21,7 @@ from ldm.sampling.plan import check, picture_size, step_list
 from ldm.sampling.sheet import sheet
 from ldm.sampling.work import Work
 from ldm.training.exact import placed, setup
+from ldm.training.several import Processes
 
 
 def sample(
@@ -28,9 +29,12 @@ def sample(
 ) -> Iterator[Progress]:
     """Draw `config.count` samples and write them to `out`; batches found in `resume` are not drawn again.
 
-    Beside the models, what is in memory does not grow with the count.
+    Beside the models, what is in memory does not grow with the count. Of several processes each draws every so many-th
+    batch, and the first writes.
     """
     device = setup(run)
+    processes = Processes(device)
+    processes.join()
     diffusion, about = load(model, config.snapshot)
     diffusion, first_stage = placed(diffusion, device), placed(load_autoencoder(autoencoder), device)
     if run.precision == "bfloat16":
@@ -48,11 +52,15 @@ def sample(
         kinds=kinds,
         folder=resume,
     )
-    for start in work.starts():
+    for start in work.starts()[processes.rank :: processes.count]:
         drawn, _ = work.batch(start)
         last = sheet([(picture, None) for picture in drawn])
-        yield Progress(done=start + len(drawn), total=config.count, unit="samples", pictures={"samples": last})
+        done = min(start + processes.count * config.batch, config.count)  # the others are about as far
+        yield Progress(done=done, total=config.count, unit="samples", pictures={"samples": last})
 
+    processes.leave()
+    if not processes.first:
+        return
     fresh_folder(out)
     write_samples(out, work.samples())
     with whole(out / "sheet.png") as beside:

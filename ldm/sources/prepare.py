@@ -84,9 +84,7 @@ def _prepare(config: Dataset, raw: Path, out: Path) -> Iterator[Progress]:
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         ready: list[_Ready] = []
         skipped: list[dict[str, str]] = []
-        outcomes = ahead(partial(_render, config.size), found.candidates, workers())
-        # Closed here: left to the garbage collector, it may wait for its threads in one that is just being started.
-        with closing(outcomes):  # type: ignore[type-var]
+        with closing(ahead(partial(_render, config.size), found.candidates, workers())) as outcomes:
             for done, (candidate, pixels) in enumerate(outcomes, 1):
                 if isinstance(pixels, _Pixels):
                     ready.append(_spooled(candidate, pixels, spool))

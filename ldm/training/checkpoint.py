@@ -20,11 +20,14 @@ class Checkpoints:
     the disk leaves the one before.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        """`writes` is for one of several processes; the others only read."""
+        self.folder, self._writes = folder, writes
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Keep `state` (tensors, numbers, strings and containers of them) as that after `step` updates."""
+        if not self._writes:
+            return
         path = self.folder / f"step-{step:09d}.pt"
         with whole(path) as beside:
             torch.save(state, beside)

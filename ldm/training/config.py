@@ -13,6 +13,9 @@ class Training(Section):
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
     """Pictures a step, over all processes."""
+    micro_batches: int = Field(default=1, ge=1, exclude_if=lambda count: count == 1)
+    """Parts of a batch that go through the model one by one, and whose gradients are added up: less memory, and what
+    several processes share. Left out of a model's config.json where it is 1."""
     lr: float = Field(gt=0)
     """The largest rate."""
     warmup: int = Field(ge=0)
@@ -38,6 +41,12 @@ class Training(Section):
     """Steps between checkpoints."""
     picture_every: int = Field(ge=1)
     """Steps between looks at the current state: pictures, and figures of held-back data."""
+
+    @model_validator(mode="after")
+    def _batch_in_equal_parts(self) -> "Training":
+        if self.batch % self.micro_batches:
+            raise ValueError(f"batch {self.batch} is not a multiple of micro_batches {self.micro_batches}")
+        return self
 
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> "Training":

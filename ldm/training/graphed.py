@@ -1,6 +1,6 @@
 """A training step, or an evaluation of a network, as one CUDA graph: launched once instead of kernel by kernel."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -13,24 +13,20 @@ WARM_UP = 3
 """Calls before the capture, in which libraries choose their algorithms and Triton compiles."""
 
 
-def graphed(
-    function: Callable[..., T], device: torch.device, generators: Sequence[torch.Generator] = ()
-) -> Callable[..., T]:
+def graphed(function: Callable[..., T], device: torch.device) -> Callable[..., T]:
     """`function` as a `Graphed` on a GPU, as it is on a CPU."""
-    return Graphed(function, generators) if device.type == "cuda" else function
+    return Graphed(function) if device.type == "cuda" else function
 
 
 class Graphed(Generic[T]):
     """`function` of named tensors, captured at the first call and replayed from then on.
 
-    It must do the same work on the same shapes each time, and draw from `generators` and the global one only; whoever
-    calls seeds them as before a plain call, and gets the same numbers. What it returns is overwritten by the next call.
+    It must do the same work on the same shapes each time, and draw from the global generator only; whoever calls seeds
+    it as before a plain call, and gets the same numbers. What it returns is overwritten by the next call.
     """
 
-    def __init__(self, function: Callable[..., T], generators: Sequence[torch.Generator] = ()) -> None:
+    def __init__(self, function: Callable[..., T]) -> None:
         self._function = function
-        torch.cuda.init()  # the list of default generators is empty before
-        self._generators = [*generators, torch.cuda.default_generators[torch.cuda.current_device()]]
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, **inputs: Tensor) -> T:
@@ -44,7 +40,7 @@ class Graphed(Generic[T]):
 
     def _capture(self, inputs: dict[str, Tensor]) -> None:
         self._inputs = {name: tensor.clone() for name, tensor in inputs.items()}
-        states = [generator.get_state() for generator in self._generators]
+        state = torch.cuda.get_rng_state()
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -52,12 +48,11 @@ class Graphed(Generic[T]):
                 self._function(**self._inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        for generator in self._generators[:-1]:
-            self._graph.register_generator_state(generator)
-        with torch.cuda.graph(self._graph):
+        # Beside other processes NCCL's watchdog asks for events meanwhile, from a thread of its own.
+        errors = "thread_local" if torch.distributed.is_initialized() else "global"
+        with torch.cuda.graph(self._graph, capture_error_mode=errors):
             self._outputs = self._function(**self._inputs)
-        for generator, state in zip(self._generators, states, strict=True):
-            generator.set_state(state)
+        torch.cuda.set_rng_state(state)
         del self._function  # and with it what it holds
 
 

@@ -93,6 +93,12 @@ def test_use_counts_shares_and_perplexity():
     assert use(torch.tensor([9, 0])) == (0.5, pytest.approx(1))
 
 
+def found(codebook: Codebook, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What usage is counted from."""
+    quantised = codebook.quantise(z, 0.25)
+    return quantised.codes, quantised.raw
+
+
 def test_codes_that_nothing_is_near_come_back_to_life(codebook):
     codebook.codes.data[4:] = 100.0  # far from every latent
     average = Codebook(16, 3)
@@ -100,7 +106,7 @@ def test_codes_that_nothing_is_near_come_back_to_life(codebook):
     before = average.codes.detach().clone()
     for step in range(3):
         z = latent()
-        usage.add(codebook.quantise(z, 0.25), generator("step", step))
+        usage.add(*found(codebook, z), generator("step", step))
         if step < 2:
             assert (codebook.codes[4:] == 100).all()
     places = z.detach().permute(0, 2, 3, 1).reshape(-1, 3)
@@ -110,19 +116,19 @@ def test_codes_that_nothing_is_near_come_back_to_life(codebook):
     assert torch.equal(average.codes[4:], codebook.codes[4:])
     assert torch.equal(average.codes[:4], before[:4])
     assert usage.report()["codebook_used"] <= 0.25
-    usage.add(codebook.quantise(z, 0.25), generator("step", 3))
+    usage.add(*found(codebook, z), generator("step", 3))
     assert usage.report()["codebook_used"] >= 0.75
 
 
 def test_with_more_dead_codes_than_places_each_place_is_given_once(codebook):
     codebook.codes.data[:] = 100.0  # all alike, so the first stands for every place
     usage, z = Usage([codebook], after=1), torch.randn(1, 3, 2, 2)
-    usage.add(codebook.quantise(z, 0.25), generator("few"))
+    usage.add(*found(codebook, z), generator("few"))
     places = {tuple(place) for place in z.permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
     codes = [tuple(code) for code in codebook.codes.tolist()]
     assert set(codes[1:5]) == places
     assert {codes[0], *codes[5:]} == {(100.0, 100.0, 100.0)}
-    usage.add(codebook.quantise(z, 0.25), generator("few", 1))
+    usage.add(*found(codebook, z), generator("few", 1))
     again = [tuple(code) for code in codebook.codes.tolist()]
     assert again[1:5] == codes[1:5]
     assert {again[0], *again[5:8]} == places
@@ -133,5 +139,5 @@ def test_without_revival_no_code_is_moved(codebook):
     codebook.codes.data[4:] = 100.0
     usage = Usage([codebook], after=None)
     for step in range(5):
-        usage.add(codebook.quantise(latent(), 0.25), generator("step", step))
+        usage.add(*found(codebook, latent()), generator("step", step))
     assert (codebook.codes[4:] == 100).all()

@@ -1,6 +1,6 @@
 """The memory that a step needs is counted as a process takes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,9 +25,7 @@ class Profiled(memory.Real):
         self.trace = trace
         self.peaks: dict[str, int] = {}
 
-    def graphed(
-        self, function: Callable[..., T], name: str, generators: Sequence[torch.Generator] = ()
-    ) -> Callable[..., T]:
+    def graphed(self, function: Callable[..., T], name: str) -> Callable[..., T]:
         def call(**inputs: Any) -> T:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
                 made = function(**inputs)

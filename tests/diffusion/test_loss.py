@@ -30,7 +30,8 @@ def drawn(step):
 def loss(model, raw, rows=None, *, norm="l2", snr_gamma=None, seed=5):
     draw = torch.Generator().manual_seed(seed)
     step = torch.randint(len(model.schedule), (len(raw),), generator=draw)
-    return diffusion_loss(model, model.schedule, raw, rows or {}, step, norm=norm, snr_gamma=snr_gamma, generator=draw)
+    noise, chance = torch.randn(raw.shape, generator=draw), torch.rand(len(raw), 2, generator=draw)
+    return diffusion_loss(model, model.schedule, raw, rows or {}, step, noise, chance, norm=norm, snr_gamma=snr_gamma)
 
 
 @given(st.integers(0, 999))
@@ -79,12 +80,12 @@ def test_the_loss_is_a_function_of_its_generator_and_differs_by_norm():
 
 
 def test_a_raw_latent_is_drawn_from_its_posterior_and_is_what_was_cached_where_there_is_none():
-    mean = torch.full((1, 3, 8, 8), 5.0)
-    assert torch.equal(raw_latent({"mean": mean, "std": torch.zeros(1, 3, 8, 8)}, torch.Generator()), mean)
-    assert raw_latent({"mean": mean, "std": torch.ones(1, 3, 8, 8)}, torch.Generator()).std() > 0.5
-    assert torch.equal(raw_latent({"mean": mean}, torch.Generator()), mean)
+    mean, noise = torch.full((1, 3, 8, 8), 5.0), torch.randn(1, 3, 8, 8)
+    assert torch.equal(raw_latent({"mean": mean, "std": torch.zeros(1, 3, 8, 8)}, noise), mean)
+    assert torch.equal(raw_latent({"mean": mean, "std": torch.full((1, 3, 8, 8), 2.0)}, noise), mean + 2 * noise)
+    assert torch.equal(raw_latent({"mean": mean}, None), mean)
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 3, 1, 2)
-    assert raw_latent({"pixels": pixels}, torch.Generator()).unique().tolist() == [-1, 1]
+    assert raw_latent({"pixels": pixels}, None).unique().tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize("changes", [

@@ -101,8 +101,9 @@ def test_a_regression_learns_the_mean_of_what_its_condition_allows_and_to_ignore
         labels = torch.randint(2, (32,), generator=draw)
         raw = own[labels, None, None, None] + spread * torch.randn(32, 3, 8, 8, generator=draw)
         steps = torch.zeros(32, dtype=torch.long)
+        noise, chance = torch.randn(raw.shape, generator=draw), torch.rand(32, 2, generator=draw)
         loss = diffusion_loss(
-            model, model.schedule, raw, {"label": labels}, steps, norm="l2", snr_gamma=None, generator=draw
+            model, model.schedule, raw, {"label": labels}, steps, noise, chance, norm="l2", snr_gamma=None
         )
         optimiser.zero_grad()
         loss.mean().backward()

@@ -18,7 +18,9 @@ NAMED = {stage: entry["do"] for stage, entry in STAGES.items() if "foreach" in e
 SHOWS = {
     "flows.stage": "iterates the records of a stage and words its errors",
     "flows.console": "writes a line of progress on stderr",
+    "flows.several": "starts a training's processes and passes on their records",
     "flows.show": "draws the run in Prefect's UI",
+    "flows.memory": "says which batch would fit where one did not",
     "flows.server": "starts a Prefect server",
     "flows.record": "notes durations and the environment, outside every hash",
 }
