@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import networkx
-from dvc.exceptions import DvcException, ReproductionError
+from dvc.exceptions import CheckoutError, ConfirmRemoveError, DvcException, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError
 
 from flows.references import check
 from ldm.config import load
@@ -85,6 +86,41 @@ class Graph:
             if STOPPED.search(str(cause)):
                 raise KeyboardInterrupt from None
             raise StageError(_flat(cause)) from None
+
+    def fetch_runs(self) -> None:
+        """Learn from DVC's remote of what stages made elsewhere. Raises ValueError where none is configured."""
+        remote = self._repo.config["core"].get("remote")
+        if not remote:
+            raise ValueError("no DVC remote to share outputs through; name one: dvc remote add --default shared URL")
+        with _one_line(), lock_repo(self._repo):
+            self._repo.stage_cache.pull(remote)
+
+    def take_over(self, name: str) -> bool:
+        """Bring `name` up to date without running it, from here or from DVC's remote; whether that could be done.
+
+        What was run elsewhere is known after `fetch_runs`, and only where everything that `name` needs is up to date.
+        """
+        with _one_line():
+            if not self.stale(name):
+                return True
+            if not isinstance(self._stages[name], PipelineStage):
+                self._repo.pull([name])
+                return True
+            with lock_repo(self._repo):
+                stage = self._repo.stage.load_one("dvc.yaml", name)  # anew: what follows changes it
+                try:
+                    self._repo.stage_cache.restore(stage, pull=True)
+                except RunCacheNotFoundError:
+                    return False
+                except (CheckoutError, ConfirmRemoveError):
+                    pass  # what a killed stage left lies there, which DVC removes when it reproduces
+            self._repo.reproduce(name, single_item=True)  # finds the run in its cache, and writes dvc.lock
+        return True
+
+    def push(self, name: str) -> None:
+        """Give DVC's remote the outputs of `name`, and the note of the run that made them."""
+        with _one_line():
+            self._repo.push([name], run_cache=True)
 
     def _named(self, targets: Sequence[str]) -> set[str]:
         if not targets:

@@ -28,10 +28,19 @@ from ldm.progress import Progress
 
 
 @flow(name="pipeline")
-def pipeline(targets: Sequence[str] = (), set: Sequence[str] = (), force: bool = False) -> State:
+def pipeline(targets: Sequence[str] = (), set: Sequence[str] = (), force: bool = False, workers: bool = False) -> State:
     """The same, started from Prefect's pages or by its schedule."""
     change(set)
-    return show.shown_here("pipeline", stages(Graph(targets), force), explain, paced=False)[0]
+    return show.shown_here("pipeline", walk(Graph(targets), force, workers), explain, paced=False)[0]
+
+
+def walk(graph: Graph, force: bool, workers: bool) -> Iterator[Progress]:
+    """The stages one after the other here, or as many at once as there are workers elsewhere."""
+    if not workers:
+        return stages(graph, force)
+    from flows.spread import spread  # here, for only who has workers needs it
+
+    return spread(graph)
 
 
 def change(assignments: Sequence[str]) -> None:
@@ -116,13 +125,15 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.dry and arguments.set:
         parser.error("-S writes params.yaml, and --dry-run writes nothing: give one of them")
+    if arguments.workers and (arguments.dry or arguments.force or arguments.set):
+        parser.error("--workers run what is committed and in no remote yet: not with -S, --force or --dry-run")
     label = " ".join(["pipeline", *arguments.targets])
     try:
         if arguments.dry:
             plan(Graph(arguments.targets), arguments.force)
         else:
             change(arguments.set)
-            run(label, Graph(arguments.targets), arguments.set, arguments.force)
+            run(label, Graph(arguments.targets), arguments.set, arguments.force, arguments.workers)
     except KeyboardInterrupt:
         print(f"{label}: stopped; to go on from the last saved state: {_again(arguments.targets)}", file=sys.stderr)
         return 130
@@ -134,14 +145,14 @@ def main() -> int:
     return 0
 
 
-def run(label: str, graph: Graph, set: Sequence[str], force: bool) -> None:
+def run(label: str, graph: Graph, set: Sequence[str], force: bool, workers: bool = False) -> None:
     """All stages, in a Prefect run that shows what was asked for, or without where the environment says so."""
-    records = stages(graph, force)
+    records = walk(graph, force, workers)
     if os.environ.get(PLAIN):
         for _ in records:
             pass
     else:
-        parameters = {"targets": graph.targets, "set": set, "force": force}
+        parameters = {"targets": graph.targets, "set": set, "force": force, "workers": workers}
         show.in_prefect("pipeline", label, records, explain, parameters=parameters, paced=False)
 
 
@@ -168,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="first write this value into params.yaml"
     )
     parser.add_argument("--force", action="store_true", help="run stages that are up to date, too")
+    parser.add_argument("--workers", action="store_true", help="hand stages out to workers (docs/many-machines.md)")
     parser.add_argument("--dry-run", dest="dry", action="store_true", help="list the stages in order, and run none")
     return parser
 

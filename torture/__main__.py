@@ -14,7 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-FAMILIES = ("kills", "points", "stops", "damage", "disk", "raw", "workers", "clock", "surroundings", "repro", "server")
+FAMILIES = (
+    "kills", "points", "stops", "damage", "disk", "raw", "workers", "clock", "surroundings", "repro", "server",
+    "machines",
+)  # fmt: skip
 console = Console(highlight=False)
 
 

@@ -106,12 +106,12 @@ def rebuilt(checkout) -> Checkout:
 class Server:
     """A Prefect server of this test session, started as `make server` does."""
 
-    def __init__(self, project: Checkout) -> None:
+    def __init__(self, project: Checkout, **settings: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.pages = f"http://127.0.0.1:{free.getsockname()[1]}"
         self.environment = {"PREFECT_API_URL": f"{self.pages}/api", "FLOWS_PLAIN": ""}
         """Of a process whose stages this server is to show."""
-        said = project.stage("server", **self.environment).stdout
+        said = project.stage("server", **self.environment, **settings).stdout
         self._pid = int(re.findall(r"kill (\d+)", said)[0])
 
     def ask(self, what: str, **question: Any) -> Any:
