@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from flows.cluster import DASK, helped
 from flows.console import told
 from flows.memory import out_of_memory, which_fits
 from flows.record import record
@@ -39,6 +40,8 @@ def main(stage: Stage, table: str | None = None, *, shared: bool = False) -> Non
     if STARTED in os.environ:
         tell(lambda: stage(name), _reason, stop.here)
         return
+    if cluster := os.environ.get(DASK):
+        stage = helped(stage, stage_name, cluster)
     sys.exit(run(stage, stage_name, name, plain=arguments.plain or bool(os.environ.get(PLAIN)), shared=shared))
 
 

@@ -32,26 +32,9 @@ def sample(
     Beside the models, what is in memory does not grow with the count. Of several processes each draws every so many-th
     batch, and the first writes.
     """
-    device = setup(run)
-    processes = Processes(device)
+    processes = Processes(setup(run))
     processes.join()
-    diffusion, about = load(model, config.snapshot)
-    diffusion, first_stage = placed(diffusion, device), placed(load_autoencoder(autoencoder), device)
-    if run.precision == "bfloat16":
-        diffusion.in_half()
-    data = Latents(latents, config.split)
-    kinds = {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")}
-    check_latents(config, model, about, identity(autoencoder), data)
-    check(diffusion, first_stage, config)
-    work = Work(
-        config=config,
-        model=diffusion,
-        first_stage=first_stage,
-        data=data,
-        networks=networks(config, weights, device),
-        kinds=kinds,
-        folder=resume,
-    )
+    work = planned(config, run, model, autoencoder, latents, weights, resume)
     for start in work.starts()[processes.rank :: processes.count]:
         drawn, _ = work.batch(start)
         last = sheet([(picture, None) for picture in drawn])
@@ -69,13 +52,39 @@ def sample(
         "method": "model",
         "model_identity": identity(model),
         "autoencoder_identity": identity(autoencoder),
-        "condition": kinds,
+        "condition": dict(work.kinds),
     }
-    if config.split == "train" and data.info.get("random_views"):
+    if config.split == "train" and work.data.info.get("random_views"):
         of["random_views"] = True  # the pictures of these rows are mirrored or cropped as training drew them
-    write_json(out / "sampling.json", _options(config, diffusion, first_stage, weights) | of)
+    write_json(out / "sampling.json", _options(config, work.model, work.first_stage, weights) | of)
     write_manifest(out)
     shutil.rmtree(resume)
+
+
+def planned(
+    config: Samples, run: Run, model: Path, autoencoder: Path, latents: Path, weights: Path, resume: Path
+) -> Work:
+    """The batches to draw, each the same in whatever process and order it is drawn; they are kept in `resume`.
+
+    Raises ValueError of one line where the models and the latents do not fit `config`.
+    """
+    device = setup(run)
+    diffusion, about = load(model, config.snapshot)
+    diffusion, first_stage = placed(diffusion, device), placed(load_autoencoder(autoencoder), device)
+    if run.precision == "bfloat16":
+        diffusion.in_half()
+    data = Latents(latents, config.split)
+    check_latents(config, model, about, identity(autoencoder), data)
+    check(diffusion, first_stage, config)
+    return Work(
+        config=config,
+        model=diffusion,
+        first_stage=first_stage,
+        data=data,
+        networks=networks(config, weights, device),
+        kinds={part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")},
+        folder=resume,
+    )
 
 
 def _options(config: Samples, model: DiffusionModel, first_stage: FirstStage, weights: Path) -> dict[str, Any]:
