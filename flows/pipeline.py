@@ -8,8 +8,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event
 from types import FrameType
 
@@ -19,9 +20,11 @@ from flows import show  # first of all, for it sets Prefect up
 import psutil
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.graph import Graph, StageError
+from flows.overview import Overview
 from flows.stage import PLAIN, explain, mendable
 from flows.timeline import Timeline
 from ldm.progress import Progress
@@ -30,14 +33,19 @@ from ldm.progress import Progress
 @flow(name="pipeline")
 def pipeline(targets: Sequence[str] = (), set: Sequence[str] = (), force: bool = False, workers: bool = False) -> State:
     """The same, started from Prefect's pages or by its schedule."""
-    change(set)
-    return show.shown_here("pipeline", walk(Graph(targets), force, workers), explain, paced=False)[0]
+    overview = Overview()
+
+    def records() -> Iterator[Progress]:
+        change(set)  # here, where a refusal is shown
+        yield from walk(Graph(targets), force, workers, overview)
+
+    return show.shown_here("pipeline", records(), explain, again=_again(targets), more=overview)[0]
 
 
-def walk(graph: Graph, force: bool, workers: bool) -> Iterator[Progress]:
+def walk(graph: Graph, force: bool, workers: bool, overview: Overview) -> Iterator[Progress]:
     """The stages one after the other here, or as many at once as there are workers elsewhere."""
     if not workers:
-        return stages(graph, force)
+        return stages(graph, force, overview)
     from flows.spread import spread  # here, for only who has workers needs it
 
     return spread(graph)
@@ -51,12 +59,13 @@ def change(assignments: Sequence[str]) -> None:
         print("\n".join(override(assignments)), flush=True)
 
 
-def stages(graph: Graph, force: bool) -> Iterator[Progress]:
-    """Bring each stage of `graph` up to date, a record a stage; at the end a ValueError names those that failed.
+def stages(graph: Graph, force: bool, overview: Overview) -> Iterator[Progress]:
+    """Bring each stage of `graph` up to date, a record a stage; at the end a ValueError says which failed, and why.
 
     KeyboardInterrupt where one was stopped: then nothing after it runs.
     """
-    timeline, failed = Timeline(), list[str]()
+    timeline, failed = Timeline(), dict[str, str]()
+    overview.states = dict.fromkeys(graph.names)
     if timeline.page:
         print(f"Prefect's page of this run: {timeline.page}", flush=True)
     with passing_on_sigterm() as stopped:
@@ -66,17 +75,20 @@ def stages(graph: Graph, force: bool) -> Iterator[Progress]:
             try:
                 state = _stage(graph, name, environment, force, failed, f"[{done}/{len(graph.names)}] {name}")
             finally:
-                timeline.end(name, state)
+                overview.states[name] = state = timeline.end(name, state)
             if stopped.is_set():
                 raise KeyboardInterrupt
             if state.is_failed():
-                failed.append(name)
-            yield Progress(done=done, total=len(graph.names), unit="stages")
+                failed[name] = (state.message or "").partition(show.GO_ON)[0]
+            note = f"{name}: {failed.get(name, state.message)}"
+            yield Progress(done=done, total=len(graph.names), unit="stages", notes=[note])
     if failed:
-        raise ValueError(f"{', '.join(failed)} failed; mend what is said above, then: {_again(graph.targets)}")
+        raise ValueError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
 
 
-def _stage(graph: Graph, name: str, environment: dict[str, str], force: bool, failed: list[str], label: str) -> State:
+def _stage(
+    graph: Graph, name: str, environment: dict[str, str], force: bool, failed: Iterable[str], label: str
+) -> State:
     missing = graph.upstream(name).intersection(failed)
     if missing:
         print(f"{label}: not run, for it needs {min(missing)}", flush=True)
@@ -129,7 +141,9 @@ def main() -> int:
         parser.error("--workers run what is committed and in no remote yet: not with -S, --force or --dry-run")
     label = " ".join(["pipeline", *arguments.targets])
     try:
-        if arguments.dry:
+        if arguments.serve:
+            serve()
+        elif arguments.dry:
             plan(Graph(arguments.targets), arguments.force)
         else:
             change(arguments.set)
@@ -140,20 +154,31 @@ def main() -> int:
     except Exception as error:
         if not mendable(error):
             raise
-        print(f"{label}: {explain(error)}", file=sys.stderr)
+        go_on = "" if arguments.dry else f"{show.GO_ON}{_again(arguments.targets)}"
+        print(f"{label}: {explain(error)}{go_on}", file=sys.stderr)
         return 1
     return 0
 
 
 def run(label: str, graph: Graph, set: Sequence[str], force: bool, workers: bool = False) -> None:
     """All stages, in a Prefect run that shows what was asked for, or without where the environment says so."""
-    records = walk(graph, force, workers)
+    overview = Overview()
+    records = walk(graph, force, workers, overview)
     if os.environ.get(PLAIN):
         for _ in records:
             pass
     else:
         parameters = {"targets": graph.targets, "set": set, "force": force, "workers": workers}
-        show.in_prefect("pipeline", label, records, explain, parameters=parameters, paced=False)
+        again = _again(graph.targets)
+        show.in_prefect("pipeline", label, records, explain, again=again, parameters=parameters, more=overview)
+
+
+def serve() -> None:
+    """Run here what is started in Prefect's pages, one at a time, as the deployment `pipeline/here`, until stopped."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
+    with show.using_server():
+        print(f"started in {PREFECT_UI_URL.value()}/deployments (pipeline/here), run in {Path.cwd()}", flush=True)
+        pipeline.serve(name="here", limit=1, print_starting_message=False)
 
 
 def _again(targets: Sequence[str]) -> str:
@@ -180,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="run stages that are up to date, too")
     parser.add_argument("--workers", action="store_true", help="hand stages out to workers (docs/many-machines.md)")
+    parser.add_argument("--serve", action="store_true", help="wait for runs that are started in Prefect's pages")
     parser.add_argument("--dry-run", dest="dry", action="store_true", help="list the stages in order, and run none")
     return parser
 

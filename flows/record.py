@@ -52,6 +52,21 @@ def environment() -> dict[str, Any]:
     }
 
 
+def device(stage: str) -> str:
+    """What `stage` computes on: `run.device` of params.yaml where dvc.yaml says that it reads it, else `cpu`."""
+    entry = load("dvc.yaml")["stages"].get(stage, {})
+    reads_run = "run" in entry.get("do", entry).get("params", [])
+    return str(load()["run"]["device"]) if reads_run else "cpu"
+
+
+def processor(device: str | None) -> str:
+    """The name of the CPU, or of the GPU once the stage has begun to use it."""
+    torch = sys.modules.get("torch")
+    if device != "cuda":
+        return _cpu()
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_initialized() else "not yet in use"
+
+
 def write_run_page(path: Path) -> None:
     """A page with the revision, the environment and what each stage's last run took."""
     logs = [read_json(log) for log in sorted(LOGS.rglob("*.json"))]

@@ -15,7 +15,7 @@ from types import FrameType
 from flows.cluster import DASK, helped
 from flows.console import told
 from flows.memory import out_of_memory, which_fits
-from flows.record import record
+from flows.record import device, record
 from flows.references import check
 from flows.several import STARTED, end_with, processes, tell, together
 from ldm.config import load, lookup
@@ -89,7 +89,8 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool, shared: bool =
             else:
                 from flows import show  # here, so that --plain needs no Prefect
 
-                show.in_prefect(stage_name, label, records(), explain)
+                again = f"dvc repro {label.replace(' ', '@')}"
+                show.in_prefect(stage_name, label, records(), explain, again=again, device=device(stage_name))
         units = last.done - first.done if first and last else 0
         record(stage_name, name, time.monotonic() - started, units, last.unit if last else "")
     except KeyboardInterrupt:

@@ -8,13 +8,15 @@ from uuid import UUID
 
 from prefect import Task
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
 from prefect.client.schemas.objects import State, TaskRunResult
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Crashed, Running
 
-from flows.show import PARENT
+from flows.show import GO_ON, PARENT
 
 T = TypeVar("T")
 
@@ -48,16 +50,26 @@ class Timeline:
 
         return self._aside(name, create) or {}
 
-    def end(self, name: str, state: State) -> None:
-        """The entry ends in `state`, where the run of its process has not said how it ended."""
+    def end(self, name: str, state: State) -> State:
+        """The entry ends in `state`, where the run of its process has not said how it ended; how it did.
 
-        def end(client: SyncPrefectClient) -> None:
+        The run of a process that was killed cannot say so: it is shown as crashed.
+        """
+
+        def end(client: SyncPrefectClient) -> State:
             shown = client.read_task_run(self._entries[name]).state
-            if not (shown and shown.is_final()):
-                client.set_task_run_state(self._entries[name], state, force=True)
+            if shown and shown.is_final():
+                return shown
+            client.set_task_run_state(self._entries[name], state, force=True)
+            entry = FlowRunFilterParentTaskRunId(any_=[self._entries[name]])
+            drawn = FlowRunFilter(parent_task_run_id=entry)
+            for run in client.read_flow_runs(flow_run_filter=drawn, sort=FlowRunSort.START_TIME_DESC, limit=1):
+                if run.state and not run.state.is_final():
+                    message = f"{state.message}{GO_ON}dvc repro {name}"
+                    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            return state
 
-        if name in self._entries:
-            self._aside(name, end)
+        return (self._aside(name, end) if name in self._entries else None) or state
 
     def _aside(self, name: str, call: Callable[[SyncPrefectClient], T]) -> T | None:
         try:

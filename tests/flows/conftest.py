@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -141,6 +143,30 @@ class Server:
         """What `run` shows, by key."""
         where = {"flow_run_id": {"any_": [run["id"]]}}
         return {artifact["key"]: artifact for artifact in self.ask("artifacts/filter", artifacts=where)}
+
+    def log(self, run: Any) -> list[tuple[int, str]]:
+        """Levels and lines that `run` logged, in order."""
+        lines = self.ask("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
+        return [(line["level"], line["message"]) for line in lines]
+
+    def start(self, deployment: str, within: float = 60, **parameters: Any) -> Any:
+        """Start a run of `deployment` as its page does, and return the run when it has ended."""
+        until = time.monotonic() + within
+        while True:
+            try:
+                with urlopen(f"{self.pages}/api/deployments/name/{deployment}") as reply:
+                    known = json.load(reply)["id"]
+                break
+            except HTTPError:
+                assert time.monotonic() < until, f"no deployment {deployment}"
+                time.sleep(0.2)
+        run = self.ask(f"deployments/{known}/create_flow_run", parameters=parameters)["id"]
+        while True:
+            (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run]}})
+            if found["state_type"] not in ("SCHEDULED", "PENDING", "RUNNING"):
+                return found
+            assert time.monotonic() < until, found["state_name"]
+            time.sleep(0.5)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         os.killpg(self._pid, how)  # a server is started in a session of its own

@@ -2,6 +2,9 @@
 
 import base64
 import io
+import logging
+import os
+import platform
 import re
 import signal
 import sys
@@ -87,6 +90,27 @@ def test_a_training_shows_pace_loss_and_its_latest_pictures(watched, server, nam
     assert Image.open(io.BytesIO(png)).width >= 240
 
 
+def test_the_page_of_a_pipeline_tells_of_each_stage_where_it_ran_how_far_and_how_fast(watched, server):
+    shown = server.artifacts(watched.run)
+    rows = [row.strip("| ").split(" | ") for row in shown["pipeline-stages"]["data"].splitlines()[2:]]
+    assert len(rows) == len(server.children(watched.run))
+    assert {(row[1], row[2]) for row in rows} == {("Completed", f"{platform.node()} cpu")}
+    (training,) = [row for row in rows if "[train_diffusion@sr-f1]" in row[0]]
+    assert training[3] == "20 of 20 steps"
+    assert re.fullmatch(r"[\d.]+ steps/s", training[4])
+    assert float(training[6]) > 0
+    assert shown["pipeline-pictures"]["data"].startswith("**train_diffusion@sr-f1**\n\nafter 20 of 20 steps")
+
+
+def test_tags_and_log_of_a_stage_say_where_it_runs_and_how_far_it_is(watched, server):
+    training = server.children(watched.run)["train_diffusion sr-f1"]
+    assert set(training["tags"]) == {platform.node(), "cpu"}
+    assert set(watched.run["tags"]) == {platform.node()}
+    (_, first), *_, (_, last) = server.log(training)
+    assert re.fullmatch(rf"runs on {platform.node()}, cpu: process \d+ in {watched.project.folder}", first)
+    assert last.startswith("train_diffusion sr-f1  20/20 steps")
+
+
 def test_what_is_up_to_date_is_passed_over_and_shown_so(project, server):
     before = lock(project)
     done = project.stage("pipeline", **server.environment)
@@ -125,7 +149,8 @@ def test_a_failed_stage_stops_only_what_needs_it(project, server):
     project.edit("practice: 2 ", "practise: 2 ")
     done = project.stage("pipeline", ok=False, **server.environment)
     assert done.returncode == 1
-    last = f"{STUDY} failed; mend what is said above, then: python -m flows.pipeline"
+    why = "params.yaml: studies.super-resolution: unknown key 'practise', did you mean 'practice'?"
+    last = f"{STUDY}: {why}; go on: python -m flows.pipeline"
     assert done.stderr.splitlines()[-1] == f"pipeline: {last}"
     assert "unknown key 'practise', did you mean 'practice'?" in done.stderr
     assert "Traceback" not in done.stderr
@@ -136,8 +161,15 @@ def test_a_failed_stage_stops_only_what_needs_it(project, server):
     assert states({"": run}) == {"": ("Failed", last)}
     entries = states(server.entries(run))
     assert entries["report"] == ("NotRun", f"needs {STUDY}, which failed")
-    assert entries[STUDY][0] == "Failed"
-    assert "practise" in entries[STUDY][1]
+    assert entries[STUDY] == ("Failed", f"{why}; go on: dvc repro {STUDY}")
+    shown = server.artifacts(run)
+    assert why in shown["pipeline-failure"]["data"]
+    assert shown["pipeline-failure"]["data"].endswith("```\npython -m flows.pipeline\n```")
+    assert f"{STUDY}](" in shown["pipeline-stages"]["data"]
+    assert f"| Failed: {why} | {platform.node()} cpu |" in shown["pipeline-stages"]["data"]
+    assert f"| report | NotRun: needs {STUDY}, which failed |" in shown["pipeline-stages"]["data"]
+    log = server.log(server.children(run)[STUDY.replace("@", " ")])
+    assert log[-2:] == [(logging.ERROR, why), (logging.ERROR, f"to go on: dvc repro {STUDY}")]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +222,20 @@ def test_a_pipeline_shuts_out_another_and_stops_where_it_can_go_on(project, serv
     begun(project, within=0)  # what was saved is still there
 
 
+def test_a_stage_that_is_killed_is_shown_as_crashed_with_the_command_that_goes_on(project, server):
+    command = *PIPELINE, KL, "-S", "autoencoders.kl-f4.train.steps=100000"
+    running = project.start(*command, **server.environment)
+    begun(project)
+    stage = int((project.folder / ".resume/train_autoencoder/kl-f4.lock").read_text())
+    os.kill(stage, signal.SIGKILL)
+    said, errors = running.communicate(timeout=60)
+    why = "failed to run: python -m flows.train_autoencoder kl-f4, exited with -9"
+    assert running.returncode == 1
+    assert errors.splitlines()[-1] == f"pipeline {KL}: {KL}: {why}; go on: python -m flows.pipeline {KL}"
+    children = states(server.children(server.run(said)))
+    assert children["train_autoencoder kl-f4"] == ("Crashed", f"{why}; go on: dvc repro {KL}")
+
+
 def test_a_server_that_goes_away_stops_nothing(project):
     before = lock(project)
     server = Server(project)
@@ -213,7 +259,20 @@ def test_without_a_server_there_is_one_for_all_stages(project):
     assert not answers(f"{pages}/api") or f"{pages}/api" == LOCAL_SERVER  # it ended with the pipeline
 
 
-def test_the_flow_can_be_started_by_prefect_itself(project, server):
-    code = "from flows.pipeline import pipeline; pipeline(targets=['prepare'], set=['datasets.scenes.test=0.3'])"
-    project.run(sys.executable, "-c", code, **server.environment)
-    assert "test: 0.3" in lock(project)
+def test_a_run_started_in_prefects_pages_makes_what_dvc_exp_run_makes(project, server, tmp_path):
+    """An edit that a cheap stage is made anew for, and one that is refused in the pages, too."""
+    there = copied(project, tmp_path / "experiment")
+    there.run("dvc", "exp", "run", "-S", "datasets.scenes.test=0.3", "prepare@scenes")
+    assert lock(there) != lock(project)
+    serving = project.start(*PIPELINE, "--serve", **server.environment)
+    try:
+        assert "/deployments (pipeline/here), run in " in serving.stdout.readline()
+        wrong = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.tost=0.3"])
+        assert wrong["state_name"] == "Failed"
+        assert "no entry 'tost', did you mean 'test'?; go on: " in wrong["state"]["message"]
+        run = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.test=0.3"])
+        assert (run["state_name"], run["tags"]) == ("Completed", [platform.node()])
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=30)
+    assert lock(project) == lock(there)
