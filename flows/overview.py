@@ -26,7 +26,8 @@ class Overview:
     def __init__(self) -> None:
         self.states: dict[str, State | None] = {}
         """Every stage in order, and how it ended: what needed no run is known to the pipeline alone."""
-        self._shown: dict[UUID, dict[str, str]] = {}
+        self._last: dict[UUID, dict[str, str]] = {}
+        """What ended runs show: it is read once more when they have ended, and never again."""
         self._pictures = ""
 
     def __call__(self, client: SyncPrefectClient, run: UUID) -> dict[str, str]:
@@ -47,9 +48,9 @@ class Overview:
             said += f": {(state.message or '').partition(GO_ON)[0]}"
         if run is None:
             return f"| {name} | {said} | | | | | | |"
-        if run.id not in self._shown or not (run.state and run.state.is_final()):
-            self._shown[run.id] = self._figures(client, name, run)
-        figures = self._shown[run.id]
+        figures = self._last.get(run.id) or self._figures(client, name, run)
+        if run.state and run.state.is_final():
+            self._last[run.id] = figures
         done = next((f"{value} {unit}" for unit, value in figures.items() if " of " in value), "")
         left = "" if state and state.is_final() else figures.get("time left", "")
         took = duration(run.total_run_time.total_seconds() or run.estimated_run_time.total_seconds())
