@@ -154,8 +154,7 @@ def main() -> int:
     except Exception as error:
         if not mendable(error):
             raise
-        go_on = "" if arguments.dry else f"{show.GO_ON}{_again(arguments.targets)}"
-        print(f"{label}: {explain(error)}{go_on}", file=sys.stderr)
+        print(f"{label}: {explain(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -233,7 +233,7 @@ class Display:
 
     def _send(self, client: SyncPrefectClient) -> None:
         with self._lock:
-            progress, pictures, self._pictures = self._latest, self._pictures, {}
+            progress, pictures = self._latest, dict(self._pictures)
             log = list(self._log)
             table, chart = self._table(), self._history.chart()
             notes = "" if self._more else "\n".join(f"- {note}" for note in self._notes)
@@ -259,6 +259,9 @@ class Display:
             self._put(client, "figures", "markdown", f"{table}\n\n![scalars]({data_url(chart)})" if chart else table)
         for name, (picture, when) in pictures.items():
             self._put(client, name, "markdown", f"after {when}\n\n![{name}]({data_url(enlarged(picture))})")
+            with self._lock:  # only now, for a server that is away gets it later; a newer one may have come meanwhile
+                if self._pictures[name] == (picture, when):
+                    del self._pictures[name]
 
     def _table(self) -> str:
         where = f"{platform.node()}, {self._device} ({processor(self._device)})"

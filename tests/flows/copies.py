@@ -12,7 +12,7 @@ def copied(rebuilt: C, folder: Path) -> C:
     """The checkout `rebuilt` again in `folder`, with its results, but without the runs that DVC could answer from."""
     project = copy.copy(rebuilt)
     shutil.copytree(rebuilt.folder, folder, symlinks=True)
-    shutil.rmtree(folder / ".dvc/cache/runs")
+    shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)  # where there are any
     project.folder = folder
     return project
 

@@ -99,7 +99,7 @@ def test_the_page_of_a_pipeline_tells_of_each_stage_where_it_ran_how_far_and_how
     assert training[3] == "20 of 20 steps"
     assert re.fullmatch(r"[\d.]+ steps/s", training[4])
     assert float(training[6]) > 0
-    assert shown["pipeline-pictures"]["data"].startswith("**train_diffusion@sr-f1**\n\nafter 20 of 20 steps")
+    assert re.match(r"\*\*\w+@[\w-]+\*\*\n\nafter \d+ of \d+ \w+\n\n!\[", shown["pipeline-pictures"]["data"])
 
 
 def test_tags_and_log_of_a_stage_say_where_it_runs_and_how_far_it_is(watched, server):
