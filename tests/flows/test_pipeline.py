@@ -151,7 +151,7 @@ def test_a_failed_stage_stops_only_what_needs_it(project, server):
     assert done.returncode == 1
     why = "params.yaml: studies.super-resolution: unknown key 'practise', did you mean 'practice'?"
     last = f"{STUDY}: {why}; go on: python -m flows.pipeline"
-    assert done.stderr.splitlines()[-1] == f"pipeline: {last}"
+    assert done.stderr.splitlines()[-1] == f"pipeline: {STUDY}: {why}"
     assert "unknown key 'practise', did you mean 'practice'?" in done.stderr
     assert "Traceback" not in done.stderr
     said = told(done.stdout)
