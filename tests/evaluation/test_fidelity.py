@@ -19,7 +19,7 @@ from ldm.evaluation.fidelity import InceptionScore, splits
 from ldm.evaluation.reconstruction import enlarge
 from ldm.evaluation.reference import reference
 from ldm.evaluation.statistics import Gaussian, RealStatistics, Statistics, frechet
-from ldm.files import read_json
+from ldm.files import read_json, write_manifest
 from ldm.nn.weights import PUBLISHED
 from ldm.sources.config import Drawn
 from ldm.sources.drawn import draw, scene
@@ -200,7 +200,7 @@ def test_a_reference_comes_back_from_disk_as_it_was(tmp_path, none):
     real = real_statistics(pictures, extract)
     tmp_path.joinpath("r").mkdir()
     real.save(tmp_path / "r", {"split": "test"})
-    tmp_path.joinpath("r", "manifest.json").write_text("{}")
+    write_manifest(tmp_path / "r")
     back = RealStatistics.load(tmp_path / "r", extract)
     other = statistics(extract(pictures.flip(0)[:12])[0])
     assert back.distance(other) == real.distance(other)

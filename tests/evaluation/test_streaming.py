@@ -17,6 +17,7 @@ from pathlib import Path
 from ldm.evaluation.features import extractor
 from ldm.evaluation.fidelity import Fidelity, InceptionScore
 from ldm.evaluation.statistics import RealStatistics, Statistics
+from ldm.files import write_manifest
 
 torch.set_num_threads(1)
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
@@ -31,7 +32,7 @@ for _ in range(2):
     halves[1].add(found[1::2])
 (folder / "r").mkdir()
 RealStatistics.of(every, halves, extract).save(folder / "r", {"split": "test"})
-(folder / "r" / "manifest.json").write_text("{}")
+write_manifest(folder / "r")
 figure, score = Fidelity(folder / "r", extract, torch.device("cpu")), InceptionScore()
 figure._statistics = Statistics(keep=1000)  # of 10,000: what costs seconds are distances between those kept
 for _ in range(count // 100):
