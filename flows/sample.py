@@ -1,8 +1,8 @@
 """Draw pictures from a trained model, for the conditions of one part of a data set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from flows.inputs import resume_folder
 from flows.stage import main
@@ -12,31 +12,29 @@ from ldm.sampling.config import Samples
 from ldm.sampling.sample import planned, sample
 from ldm.sampling.work import Work
 
-T = TypeVar("T")
-
 
 def stage(name: str) -> Iterator[Progress]:
+    asked = _asked(name)
     with resume_folder("sample", name) as resume:
-        yield from _of(sample, name, out=Path("samples", name), resume=resume)
+        yield from sample(**asked, out=Path("samples", name), resume=resume)
 
 
 def shards(name: str, resume: Path) -> Work:
     """The batches of the stage, for a cluster's processes."""
-    return _of(planned, name, resume=resume)
+    return planned(**_asked(name), resume=resume)
 
 
-def _of(function: Callable[..., T], name: str, **folders: Path) -> T:
+def _asked(name: str) -> dict[str, Any]:
     params = load()
     config = section(params, Samples, f"samples.{name}")
-    return function(
-        config,
-        section(params, Run, "run"),
-        model=Path("models/diffusion", config.model),
-        autoencoder=Path("models/autoencoders", config.autoencoder),
-        latents=Path("data/latents", config.latents),
-        weights=Path("data/weights", config.weights),
-        **folders,
-    )
+    return {
+        "config": config,
+        "run": section(params, Run, "run"),
+        "model": Path("models/diffusion", config.model),
+        "autoencoder": Path("models/autoencoders", config.autoencoder),
+        "latents": Path("data/latents", config.latents),
+        "weights": Path("data/weights", config.weights),
+    }
 
 
 if __name__ == "__main__":
