@@ -1,8 +1,9 @@
 """Draw pictures from a trained model, for the conditions of one part of a data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from flows.inputs import resume_folder
 from flows.stage import main
@@ -12,29 +13,33 @@ from ldm.sampling.config import Samples
 from ldm.sampling.sample import planned, sample
 from ldm.sampling.work import Work
 
+T = TypeVar("T")
+
 
 def stage(name: str) -> Iterator[Progress]:
-    asked = _asked(name)
+    drawn = _asked(sample, name)
     with resume_folder("sample", name) as resume:
-        yield from sample(**asked, out=Path("samples", name), resume=resume)
+        yield from drawn(out=Path("samples", name), resume=resume)
 
 
 def shards(name: str, resume: Path) -> Work:
     """The batches of the stage, for a cluster's processes."""
-    return planned(**_asked(name), resume=resume)
+    return _asked(planned, name)(resume=resume)
 
 
-def _asked(name: str) -> dict[str, Any]:
+def _asked(function: Callable[..., T], name: str) -> Callable[..., T]:
+    """`function` of what params.yaml says of the row."""
     params = load()
     config = section(params, Samples, f"samples.{name}")
-    return {
-        "config": config,
-        "run": section(params, Run, "run"),
-        "model": Path("models/diffusion", config.model),
-        "autoencoder": Path("models/autoencoders", config.autoencoder),
-        "latents": Path("data/latents", config.latents),
-        "weights": Path("data/weights", config.weights),
-    }
+    return partial(
+        function,
+        config,
+        section(params, Run, "run"),
+        model=Path("models/diffusion", config.model),
+        autoencoder=Path("models/autoencoders", config.autoencoder),
+        latents=Path("data/latents", config.latents),
+        weights=Path("data/weights", config.weights),
+    )
 
 
 if __name__ == "__main__":
