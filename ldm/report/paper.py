@@ -168,9 +168,31 @@ def _training_rate(results: Results, samples: Samples) -> Cell | None:
     return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
 
 
+def _hours_an_epoch(results: Results, samples: Samples) -> Cell | None:
+    """Every training picture once, at the rate of training."""
+    model = str(samples.section.get("model"))
+    rate = results.rates.table("training").table(model)
+    latents = results.params.table("diffusion").table(model).get("latents")
+    dataset = results.datasets.get(str(results.params.table("latents").table(str(latents)).get("dataset")))
+    if not len(rate) or dataset is None:
+        return None
+    seconds = dataset.about.table("splits").count("train") / rate.number("images_per_second")
+    return Cell(value=f"{seconds / 3600:.3g}")
+
+
 def _sampling_rate(results: Results, samples: Samples) -> Cell | None:
     rate = results.rates.table("samples").table(samples.name)
     return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
+
+
+def _larger_rate(results: Results, samples: Samples) -> Cell | None:
+    """Of the first timed row of the same model that has a size of its own, which the cell names."""
+    timed = results.rates.table("samples")
+    for name, section in ((name, results.params.table("samples").table(name)) for name in results.params["samples"]):
+        if section.get("model") == samples.section.get("model") and section.get("size") and name in timed:
+            height, width = section.rows("size")
+            return Cell(value=f"{timed.table(name).number('images_per_second'):.3g}", beside=f"{height} x {width} px")
+    return None
 
 
 _PARAMETERS: dict[str, Extra] = {"parameters": _parameters}
@@ -210,7 +232,9 @@ LAYOUTS = (
         title="inpainting efficiency",
         condition="mask",
         families=_DISTANCES,
-        extras=_PARAMETERS | _RATES,
+        extras=_PARAMETERS
+        | _RATES
+        | {"sampling larger, images/s": _larger_rate, "training, hours an epoch": _hours_an_epoch},
     ),
     Layout(
         number=7,

@@ -16,18 +16,34 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 BUILT = ("dvc.lock", "environment.json", "metrics/*.json", "metrics/autoencoders/*.json")
 """What git tracks and a run writes: a new checkout starts without."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, all that asks the Prefect server stays in one process; else each file does."""
+    for item in items:
+        if item.path.parent == HERE:
+            of_server = "server" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("server" if of_server else item.path.stem))
 
 
 class Checkout:
     """A copy of the project's files in a folder and a git repository of its own."""
 
-    def __init__(self, folder: Path, home: Path, preset: str = "smoke") -> None:
+    def __init__(self, folder: Path, home: Path) -> None:
+        """`home`: Prefect's, of the user that its processes run for."""
         self.folder = folder
         self._home = home
+
+    def begin(self, preset: str) -> None:
+        """Copy the project's files here, committed, with nothing built."""
+        folder = self.folder
         listing = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=ROOT, capture_output=True, text=True, check=True,
@@ -91,17 +107,28 @@ def checkout(tmp_path_factory) -> Callable[..., Checkout]:
     """Makes a new checkout in a folder of its own: nothing is built in it yet."""
 
     def make(name: str = "project", preset: str = "smoke") -> Checkout:
-        return Checkout(tmp_path_factory.mktemp("checkout") / name, tmp_path_factory.mktemp("prefect"), preset)
+        project = Checkout(tmp_path_factory.mktemp("checkout") / name, tmp_path_factory.mktemp("prefect"))
+        project.begin(preset)
+        return project
 
     return make
 
 
 @pytest.fixture(scope="session")
-def rebuilt(checkout) -> Checkout:
-    """The smoke preset after one whole `dvc repro` without Prefect, and committed. Tests only read it."""
-    project = checkout("rebuilt")
-    project.run("dvc", "repro")
-    project.commit("What the smoke preset makes")
+def rebuilt(tmp_path_factory) -> Checkout:
+    """The smoke preset after one whole `dvc repro` without Prefect, and committed. Tests only read it.
+
+    The processes of pytest-xdist build it once for all: whoever comes first, while the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    project = Checkout(shared / "rebuilt", shared / "prefect")
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "built").exists():
+            project.begin("smoke")
+            project.run("dvc", "repro")
+            project.commit("What the smoke preset makes")
+            (shared / "built").touch()
     return project
 
 

@@ -79,6 +79,9 @@ def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str,
     assert tables[5]["bicubic"]["beside"] == "bicubic enlargement"
     assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"
     assert tables[6]["inpaint"]["training, images/s"] == "310"
+    assert tables[6]["inpaint"]["sampling larger, images/s"] == "30"
+    assert tables[6]["inpaint"]["training, hours an epoch"] == f"{12 / 310 / 3600:.3g}"
+    assert "sampling larger, images/s" not in tables[5]["super"]
     assert "parameters" not in tables[6]["lama"]
     assert tables[7]["lama"]["40 to 50 % hidden: LPIPS ↓"] == "0.246 [0.230, 0.260]"
     to_originals = "Fréchet distance to their originals, squeezenet features ↓"
