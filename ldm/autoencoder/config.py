@@ -21,6 +21,8 @@ class Architecture(Section):
     mid_attention: bool
     """Attention in the middle, at the lowest resolution."""
     latent_channels: int = Field(ge=1)
+    norm_groups: int | None = Field(default=None, ge=1)
+    """Groups of every norm, as diffusers must have them; null: up to 32, of at least four channels each."""
 
     @property
     def factor(self) -> int:

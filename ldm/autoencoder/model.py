@@ -12,7 +12,7 @@ from ldm.autoencoder.config import KL, VQ, Architecture, Autoencoder, Identity, 
 from ldm.autoencoder.quantiser import Codebook, Quantised
 from ldm.config import check
 from ldm.files import identity, read_json
-from ldm.nn.blocks import Downsample, NormSiLU, ResBlock, SelfAttention2d, Upsample, group_norm
+from ldm.nn.blocks import Downsample, NormSiLU, ResBlock, SelfAttention2d, Upsample, group_norm, with_groups
 from ldm.nn.weights import load_into
 
 EPS = 1e-6  # first stages normalise with a smaller epsilon than UNets
@@ -113,6 +113,7 @@ class _Coder(nn.Module):
         self.to_moments = nn.Conv2d(encoded, encoded, 1)
         self.from_latent = nn.Conv2d(z, z, 1)
         self.decoder = Decoder(config, z)
+        with_groups(self, config.norm_groups)
 
     def paint(self, latent: Float[Tensor, "b z h w"]) -> Float[Tensor, "b 3 H W"]:
         return self.decoder(self.from_latent(latent)).float()

@@ -54,7 +54,7 @@ def draw_all(
         for batch in batches:
             first = batch[0][0]
             size = drawing if first.size is None else drawing.model_copy(update={"size": list(first.size)})
-            rows = encoded(_stacked(opened, batch), opened.first_stage, opened.channels, latents=latents)
+            rows = encoded(_stacked(opened, batch), opened.first_stage, opened.channels, latents=latents, tile=how.tile)
             numbers, prompts = [number for _, number, _ in batch], [item.prompt for item, _, _ in batch]
             seen = []
             for step in draw(

@@ -11,9 +11,11 @@ from ldm.cli.options import Model
 
 EXAMPLES = """Examples:
 
-- `ldm export text-f4 exported`
+- `ldm export celeba256 exported`
 
-- `ldm export models/autoencoders/kl-f4 exported-kl-f4 --format diffusers`"""
+- `ldm export models/autoencoders/vq-f4 exported-vq-f4 --format diffusers`
+
+A model narrower than 128 channels is trained with norm_groups (docs/interop.md), else diffusers cannot express it."""
 
 
 class Format(StrEnum):
@@ -33,9 +35,13 @@ def export(
 
     MODEL may be a first stage too.
     """
+    from ldm.cli.bar import bar
     from ldm.cli.models import find_with_first_stage
     from ldm.interop.diffusers_export import export_diffusers
 
     folder, coder = find_with_first_stage(model, autoencoder)
-    for line in export_diffusers(folder, out, autoencoder=coder, averaged=not raw):
+    with bar("exporting", 1, "models") as advance:
+        lines = export_diffusers(folder, out, autoencoder=coder, averaged=not raw)
+        advance()
+    for line in lines:
         typer.echo(line)

@@ -15,6 +15,7 @@ GUIDANCE = 3.0
 def drawing(opened: Opened, how: options.How, **more: Any) -> Drawing:
     """`more`: keys of the section that only one command has."""
     values: dict[str, Any] = {"seed": 0, "guidance": _guidance(opened, how.guidance), "patches": _patches(opened, how)}
+    values["tile"] = how.tile
     values |= {key: value for key, value in more.items() if value is not None}
     every = _section(values | {"sampler": {"kind": "ddpm"}})
     steps = len(step_list(len(opened.model.schedule), every))

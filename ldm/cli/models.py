@@ -87,7 +87,7 @@ def enough_memory(device: torch.device) -> Iterator[None]:
         if not (on_cpu or isinstance(error, torch.OutOfMemoryError)):
             raise
         raise ValueError(
-            f"not enough memory on {device.type}: say a smaller --batch, or --patches 512 where pictures are large"
+            f"not enough memory on {device.type}: say a smaller --batch, or --patches 256 --tile 256 for large pictures"
         ) from None
 
 

@@ -57,6 +57,10 @@ class Told:
     ] = None
 
 
+TILE = 512
+Tile = Annotated[int, Option(min=32, help="Encode and decode larger pictures in squares of so many pixels.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class How:
     """How pictures are drawn."""
@@ -82,6 +86,7 @@ class How:
         int | None, Option(min=1, help="Denoise in squares of so many pixels, where the whole does not fit in memory.")
     ] = None
     overlap: Annotated[int | None, Option(min=0, help="Pixels that squares share.  [default: a quarter]")] = None
+    tile: Tile = TILE
     snapshot: Annotated[int | None, Option(min=1, help="The weights kept at this step of training.")] = None
     autoencoder: Annotated[
         str | None, Option(help="Its first stage, a folder or name.  [default: that of its config.json, beside it]")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from ldm.cli.options import Pictures, Where, expanded
+from ldm.cli.options import TILE, Pictures, Tile, Where, expanded
 
 EXAMPLES = """Examples:
 
@@ -21,6 +21,7 @@ def reconstruct(
     ],
     pictures: Pictures,
     where: Where,
+    tile: Tile = TILE,
 ) -> None:
     """Encode pictures and decode them again, and say how near they come: PSNR in dB, higher is nearer.
 
@@ -28,5 +29,5 @@ def reconstruct(
     """
     from ldm.cli.reconstructed import reconstructed
 
-    for path, psnr in reconstructed(autoencoder, pictures, where):
+    for path, psnr in reconstructed(autoencoder, pictures, where, tile):
         typer.echo(f"{path}  {psnr:.2f} dB")

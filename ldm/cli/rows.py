@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ldm.nn.clip import CLIP
 
 Rows = dict[str, Tensor]
-TILE = 512
-"""Pixels; larger pictures are encoded and reconstructed in tiles."""
 
 ASKED_BY = {
     "label": "--label",
@@ -182,7 +180,7 @@ def slug(text: str, otherwise: str) -> str:
 
 
 @torch.no_grad()
-def encoded(rows: Rows, first_stage: FirstStage, channels: str, *, latents: bool) -> Rows:
+def encoded(rows: Rows, first_stage: FirstStage, channels: str, *, latents: bool, tile: int) -> Rows:
     """With the columns that the first stage makes of `picture`.
 
     `masked` and `grey` for a model that is shown them, with `latents` that of the picture itself.
@@ -194,16 +192,16 @@ def encoded(rows: Rows, first_stage: FirstStage, channels: str, *, latents: bool
     if latents and isinstance(first_stage, IdentityAutoencoder):
         made["pixels"] = rows["picture"]
     elif latents:
-        made["mean"] = raw_latent(first_stage, image)
+        made["mean"] = raw_latent(first_stage, image, tile)
     if channels == "mask":
-        made["masked"] = raw_latent(first_stage, torch.where(rows["mask"][:, None] > 0, -1.0, image))
+        made["masked"] = raw_latent(first_stage, torch.where(rows["mask"][:, None] > 0, -1.0, image), tile)
     if channels == "grey":
         colourless = torch.stack([grey(picture) for picture in rows["picture"].cpu()])
-        made["grey"] = raw_latent(first_stage, to_float(colourless).to(image))
+        made["grey"] = raw_latent(first_stage, to_float(colourless).to(image), tile)
     return rows | made
 
 
-def raw_latent(first_stage: FirstStage, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b z h w"]:
-    """The mean of the posterior of pictures; larger ones than TILE are encoded in tiles, a quarter shared."""
-    places = TILE // first_stage.factor
+def raw_latent(first_stage: FirstStage, image: Float[Tensor, "b 3 H W"], tile: int) -> Float[Tensor, "b z h w"]:
+    """The mean of the posterior of pictures; those of more pixels a side are encoded in tiles, a quarter shared."""
+    places = tile // first_stage.factor
     return encode_tiled(first_stage, image, places, places // 4).mean

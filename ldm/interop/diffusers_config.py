@@ -23,7 +23,7 @@ def groups_of(model: nn.Module) -> int:
     if len(found) > 1:
         raise ValueError(
             f"diffusers cannot express norms of {', '.join(map(str, found))} groups in one model: "
-            "every width must be a multiple of 32 and at least 128"
+            "train with norm_groups: 4, or 32 where every width is a multiple of it"
         )
     return found[0]
 

@@ -115,7 +115,7 @@ def _norms(model: nn.Module, path: Path) -> None:
     if groups(model) != [32]:
         raise ValueError(
             f"{path}: released models have norms of 32 groups, the row's narrow widths have {groups(model)}; "
-            "every width must be a multiple of 32 and at least 128"
+            "every width must be a multiple of 32; say norm_groups: 32 where one is below 128"
         )
 
 

@@ -28,6 +28,18 @@ def _groups(channels: int) -> int:
     return groups
 
 
+def with_groups(model: nn.Module, groups: int | None) -> None:
+    """Give all group norms of `model` the same number of groups; None leaves them as they are.
+
+    Raises ValueError of one line where a layer's width is no multiple of it.
+    """
+    for layer in model.modules():
+        if groups is not None and isinstance(layer, nn.GroupNorm):
+            if layer.num_channels % groups:
+                raise ValueError(f"norm_groups {groups} does not divide a layer of {layer.num_channels} channels")
+            layer.num_groups = groups
+
+
 def normed(x: Float[Tensor, "b c h w"], norm: nn.GroupNorm, *, silu: bool) -> tuple[Tensor, Tensor]:
     """The norm of `x`, then SiLU if asked for; and `x` for the residual branch beside it (ldm.nn.fused says why)."""
     if fused.usable(x):

@@ -28,6 +28,8 @@ class UNet(Section):
     """The time embedding scales and shifts each residual block's second norm, instead of being added before it."""
     residual_updown: bool = False
     """Sizes change within residual blocks (average pooling, nearest neighbour), not by convolutions of their own."""
+    norm_groups: int | None = Field(default=None, ge=1)
+    """Groups of every norm, as diffusers must have them; null: up to 32, of at least four channels each."""
     checkpointing: bool = False
     """Keep only each block's input for the backward pass and compute the rest again: less memory, the same bytes."""
 

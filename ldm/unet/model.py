@@ -14,6 +14,7 @@ from ldm.nn.blocks import (
     group_norm,
     normed,
     sinusoid,
+    with_groups,
     zeroed,
 )
 from ldm.nn.condition import Condition
@@ -106,6 +107,7 @@ class UNet(nn.Module):
                 self.up.append(Block([*layers, double(channels)] if last and i > 0 else layers))
         self.norm_out = group_norm(channels)
         self.conv_out = zeroed(nn.Conv2d(channels, latent_channels, 3, padding=1))
+        with_groups(self, config.norm_groups)
 
     def forward(
         self, noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], condition: Condition | None = None

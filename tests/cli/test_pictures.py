@@ -99,6 +99,8 @@ def test_large_pictures_pass_the_first_stage_in_tiles(drawn, ldm, tmp_path, monk
     assert pixels(path).shape == (3, 531, 18)
     assert ldm("reconstruct", "kl", picture, "--out", "again").exit_code == 0
     assert seen == [512] * 4
+    assert ldm("reconstruct", "kl", picture, "--out", "smaller", "--tile", 256).exit_code == 0
+    assert set(seen[4:]) == {256}
 
 
 def test_exported_and_imported_again_it_is_the_same(ldm, tmp_path):

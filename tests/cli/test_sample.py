@@ -111,6 +111,16 @@ def test_in_patches(drawn):
     assert pixels(path).shape == (3, 40, 40)
 
 
+def test_decoded_in_tiles_of_a_chosen_size(drawn):
+    sizes = {"out": 512, "same": 64, "tiled": 32}
+    whole, same, tiled = (
+        pixels(drawn("sample", "plain", "--size", "64", "--tile", tile, "--out", out)[0]) for out, tile in sizes.items()
+    )
+    assert torch.equal(whole, same)
+    assert not torch.equal(whole, tiled)
+    assert (whole - tiled).abs().float().mean() < 8  # norms and attention see their tile alone
+
+
 def test_a_picture_to_start_from_may_have_any_size(drawn, tmp_path):
     Image.new("RGB", (21, 19), "orange").save(tmp_path / "orange.png")
     (near,) = drawn("sample", "plain-f1", "--start", "orange.png", "--strength", 0.02)

@@ -96,6 +96,7 @@ def write_model(tmp_path: Path, row: dict[str, Any]) -> Path:
         ("vq", {}),
         ("kl", {"channel_mult": [1, 2], "num_res_blocks": 2, "attention_factors": [2]}),
         ("vq", {"mid_attention": False, "attention_factors": [1]}),
+        ("kl", {"channels": 16, "channel_mult": [1, 2, 4], "norm_groups": 4}),
     ],
 )
 def test_first_stages(tmp_path: Path, kind: str, architecture: dict[str, Any]) -> None:
@@ -145,6 +146,15 @@ MODELS = {
     "mask": rows.diffusion(condition=told("none", "mask"), unet=UPDOWN),
     "grey": rows.diffusion(condition=told("none", "grey")),
     "clip-text": rows.diffusion("of-kl", "kl", told("clip_text"), unet={"heads": 4}),
+    "narrow": rows.diffusion(
+        unet={
+            "channels": 16,
+            "channel_mult": [1, 1.5, 2],
+            "head_channels": 8,
+            "norm_groups": 4,
+            "attention_factors": [2],
+        }
+    ),
     "clip-image-and-mask": rows.diffusion(condition=told("clip_image", "mask"), unet={"heads": 4}),
 }
 

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldm.nn.blocks import Attention, Downsample, ResBlock, SelfAttention2d, group_norm, sinusoid
+from ldm.nn.blocks import (
+    Attention,
+    Downsample,
+    NormSiLU,
+    ResBlock,
+    SelfAttention2d,
+    group_norm,
+    sinusoid,
+    with_groups,
+)
 
 
 def test_attention_is_softmax_of_scaled_products():
@@ -95,6 +104,16 @@ def test_frequencies_fall_from_one_to_a_ten_thousandth():
     angle = sinusoid(torch.tensor([1]), 1000)[0, 500:].asin()
     assert math.isclose(angle[0], 1, rel_tol=1e-6)
     assert math.isclose(angle[-1], 10_000 ** (-499 / 500), rel_tol=1e-3)
+
+
+def test_a_model_may_have_the_same_groups_at_every_width():
+    model = nn.ModuleList([group_norm(16), NormSiLU(64), nn.Linear(16, 64)])
+    with_groups(model, None)
+    assert [model[0].num_groups, model[1].num_groups] == [4, 16]
+    with_groups(model, 8)
+    assert [model[0].num_groups, model[1].num_groups] == [8, 8]
+    with pytest.raises(ValueError, match="norm_groups 32 does not divide a layer of 16 channels"):
+        with_groups(model, 32)
 
 
 def test_groups_are_the_papers_32_and_never_of_less_than_four_channels():

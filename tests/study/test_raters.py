@@ -90,7 +90,9 @@ async def arrive(page: Page, url: str) -> None:
             await page.goto(url)
             return
         except Error as error:
-            if "net::ERR_" not in str(error):  # refused, reset, empty, a socket that is gone: the browser has many words
+            if "net::ERR_" not in str(
+                error
+            ):  # refused, reset, empty, a socket that is gone: the browser has many words
                 raise
             await asyncio.sleep(0.3)
     raise AssertionError("the server does not come back")
