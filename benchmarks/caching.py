@@ -140,7 +140,7 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
     drawn = pipeline.draw(images, places[0], True)
     sent = pipeline.send(drawn)
     moments = pipeline.encoder(to_float(sent.inputs["pixels"]))
-    columns = {name: values.cpu() for name, values in pipeline.encode(sent, None).columns.items()}
+    columns = {name: values.cpu() for name, values in pipeline.encode(sent).columns.items()}
     health.add(moments)
 
     def decode() -> None:

@@ -190,7 +190,7 @@ stop = Stop()
 def _reason(error: BaseException) -> str | None:
     """Of a process among several, what is the user's to mend."""
     if out_of_memory(error):
-        return "out of GPU memory: raise train.micro_batches or lower train.batch; either gives another result"
+        return "out of GPU memory: lower the batch, or raise train.micro_batches; either gives another result"
     return explain(error) if mendable(error) else None
 
 

@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from ldm.autoencoder.columns import drawn_columns, encoded_columns, moments_of
 from ldm.autoencoder.config import Latents
 from ldm.autoencoder.encoder import Encoder
 from ldm.autoencoder.health import Health, health_of
-from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, VQAutoencoder, fitting, load
+from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, KLAutoencoder, VQAutoencoder, fitting, load
 from ldm.autoencoder.pipeline import Pipeline
 from ldm.config import Run
 from ldm.data.batches import workers
-from ldm.data.latents import read_back, rows_in, write_latents
+from ldm.data.latents import file_name, read_back, rows_in_file, write_latents
 from ldm.data.layouts import check_vocabulary
 from ldm.data.shards import Images
 from ldm.data.tokens import encode, load_vocabulary, save_tokenizer, train_tokenizer
@@ -28,6 +30,7 @@ from ldm.files import identity, write_json, write_manifest
 from ldm.nn import clip as clips
 from ldm.progress import Progress
 from ldm.training.exact import placed, setup
+from ldm.training.several import Processes
 
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
@@ -37,9 +40,123 @@ def cache_latents(
 ) -> Iterator[Progress]:
     """Write the latents of every split of `images` to `out`: training pictures `draws` times, others once.
 
-    Goes on from the whole files in `resume` where there are any, and ends in the same bytes as if it had never stopped.
-    Raises ValueError of one line where the pictures lack what `config` asks for.
+    Files that are whole in `resume` are not made again. Of several processes each makes every so many-th file, and the
+    first puts them together. Raises ValueError of one line where the pictures lack what `config` asks for.
     """
+    processes = Processes(setup(run))
+    processes.join()
+    work = planned(config, run, images, autoencoder, vocabulary, clip, resume)
+    mine = work.files[processes.rank :: processes.count]
+    left = [file for file in mine if not work.unfinished.has(file.name)]
+    rows, total = sum(len(file.rows) for file in mine), sum(work.counts.values())
+    done = rows - sum(len(file.rows) for file in left)
+
+    def progress() -> Progress:
+        return Progress(done=total * done // rows, total=total, unit="pictures")  # the others are about as far
+
+    if mine:
+        yield progress()
+    for file in left:
+        for more in work.written(file):
+            done += more
+            yield progress()
+
+    processes.leave()
+    if not processes.first:
+        return
+    notes = work.put_together(out, {"autoencoder": identity(autoencoder), "images": identity(images)})
+    yield Progress(done=total, total=total, unit="pictures", notes=notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """Rows of one split, counted in order of (id, draw), and where in `split` the file stands."""
+
+    split: str
+    number: int
+    rows: range
+
+    @property
+    def name(self) -> str:
+        return file_name(self.split, self.number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The files of a cache, each the same in whatever process and order it is made."""
+
+    config: Latents
+    splits: Mapping[str, Images]
+    first_stage: KLAutoencoder | VQAutoencoder | IdentityAutoencoder
+    tokenizer: BertTokenizer | None
+    clip: clips.CLIP | None
+    pipeline: Pipeline
+    shapes: Mapping[str, Sequence[int]]
+    """Of the columns, without the batch axis."""
+    unfinished: Unfinished
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {name: len(split) * (self.config.draws if name == "train" else 1) for name, split in self.splits.items()}
+
+    @cached_property
+    def files(self) -> list[File]:
+        size = rows_in_file(self.shapes, self.config.batch)
+        return [
+            File(split=name, number=number, rows=range(start, min(start + size, count)))
+            for name, count in self.counts.items()
+            for number, start in enumerate(range(0, count, size))
+        ]
+
+    def starts(self) -> range:
+        """The number of each file, for a cluster."""
+        return range(len(self.files))
+
+    def batch(self, start: int) -> None:
+        """Make that file where it is not there."""
+        file = self.files[start]
+        if not self.unfinished.has(file.name):
+            deque(self.written(file), maxlen=0)
+
+    def written(self, file: File) -> Iterator[int]:
+        """Make `file`; yield how many more rows are written."""
+        images, device = self.splits[file.split], self.pipeline.device
+        with (
+            write_latents(self.unfinished.folder, file.split, self.shapes, file.number) as append,
+            closing(self.pipeline.run(images, file.split == "train", file.rows, append, threads(device))) as written,
+        ):
+            yield from written
+        self.unfinished.note(file.name)
+
+    def put_together(self, out: Path, identities: dict[str, str]) -> list[str]:
+        """Let `out` be what was made, all files of which are there; warnings of the latents' health."""
+        folder, info = self.unfinished.folder, self.splits["train"].info
+        self.unfinished.clear_halves()
+        if self.tokenizer is not None:
+            save_tokenizer(self.tokenizer, folder / "tokenizer")
+        report = self._health().report()
+        about = _about(self.config, info, self.tokenizer, self.clip)
+        about |= _of_latents(self.first_stage, self.config.crop or info["size"], report)
+        write_json(folder / "latents.json", about | identities | {"shapes": self.shapes, "counts": self.counts})
+        write_manifest(folder, self.unfinished.hashes())
+        self.unfinished.finish(out)
+        return list(report["warnings"])
+
+    def _health(self) -> Health:
+        """Of the training latents, read again: whoever made them."""
+        health = health_of(self.first_stage)
+        columns = {name: self.shapes[name] for name in ("mean", "std", "pixels") if name in self.shapes}
+        files = [self.unfinished.folder / file.name for file in self.files if file.split == "train"]
+        for rows in read_back(files, columns, self.config.batch):
+            health.add(moments_of({name: values.to(self.pipeline.device) for name, values in rows.items()}))
+        return health
+
+
+def planned(
+    config: Latents, run: Run, images: Path, autoencoder: Path, vocabulary: Path, clip: Path, resume: Path
+) -> Work:
+    """What there is to make; made files are kept in `resume`. Raises ValueError of one line for what cannot be."""
     device = setup(run)
     first_stage = placed(load(autoencoder), device)
     train = Images(images, "train")
@@ -50,63 +167,21 @@ def cache_latents(
     encoder = Encoder(first_stage, config.batch, run)
     encoded = encoded_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
     pipeline = Pipeline(config, encoder, drawn_columns(config), encoded, device)
-    shapes = pipeline.shapes(train)
-
-    splits = {name: Images(images, name) for name in train.info["splits"]}
-    counts = {name: len(split) * (config.draws if name == "train" else 1) for name, split in splits.items()}
-    health, unfinished = health_of(first_stage), Unfinished(resume)
-    there = {name: unfinished.files(name) for name in splits}
-    rows = {name: rows_in(files) for name, files in there.items()}
-    done, total = sum(rows.values()), sum(counts.values())
-    _replay(health, there["train"], rows["train"], counts["train"], config.batch, shapes, device)
-    yield Progress(done=done, total=total, unit="pictures")
-    for name, split in splits.items():
-        if rows[name] == counts[name]:
-            continue
-        of_train = health if name == "train" else None
-        files = there[name]
-        with (
-            write_latents(unfinished.folder, name, shapes, files=len(files), on_file=unfinished.note) as append,
-            closing(pipeline.run(split, name == "train", rows[name], append, of_train, threads(device))) as written,
-        ):
-            for more in written:
-                done += more
-                yield Progress(done=done, total=total, unit="pictures")
-
-    if tokenizer is not None:
-        save_tokenizer(tokenizer, unfinished.folder / "tokenizer")
-    report = health.report()
-    about = _about(config, train.info, tokenizer, frozen)
-    about |= _of_latents(first_stage, config.crop or train.info["size"], report)
-    about |= {"autoencoder": identity(autoencoder), "images": identity(images)}
-    write_json(unfinished.folder / "latents.json", about | {"shapes": shapes, "counts": counts})
-    write_manifest(unfinished.folder, unfinished.hashes())
-    unfinished.finish(out)
-    yield Progress(done=done, total=done, unit="pictures", notes=report["warnings"])
+    return Work(
+        config=config,
+        splits={name: Images(images, name) for name in train.info["splits"]},
+        first_stage=first_stage,
+        tokenizer=tokenizer,
+        clip=frozen,
+        pipeline=pipeline,
+        shapes=pipeline.shapes(train),
+        unfinished=Unfinished(resume),
+    )
 
 
 def threads(device: torch.device) -> int:
     """That decode: a GPU needs many pictures at once, a CPU is busy encoding."""
     return workers(1 if device.type == "cpu" else os.cpu_count() or 1)
-
-
-def _replay(
-    health: Health,
-    files: Sequence[Path],
-    known: int,
-    total: int,
-    batch: int,
-    shapes: Mapping[str, Sequence[int]],
-    device: torch.device,
-) -> None:
-    """Add what the `known` rows in `files` added when they were encoded, batch by batch.
-
-    Of a batch that ends in the next file all is encoded, and added, again.
-    """
-    columns = {name: shapes[name] for name in ("mean", "std", "pixels") if name in shapes}
-    batches = known // batch if known < total else -(-known // batch)
-    for rows in islice(read_back(files, columns, batch), batches):
-        health.add(moments_of({name: values.to(device) for name, values in rows.items()}))
 
 
 def _about(

@@ -4,14 +4,12 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import chain, repeat
 
 import torch
 
 from ldm.autoencoder.columns import Batch, Column, Encoded, draw_pictures, latent_columns
 from ldm.autoencoder.config import Latents
 from ldm.autoencoder.encoder import Encoder
-from ldm.autoencoder.health import Health
 from ldm.data.batches import ahead
 from ldm.data.latents import Append
 from ldm.data.pictures import to_float
@@ -42,27 +40,24 @@ class Pipeline:
 
     def shapes(self, images: Images) -> dict[str, list[int]]:
         """Of each column without the batch axis; and the networks are warm then."""
-        columns = self.encode(self.send(self.draw(images, range(1), True)), None).columns
+        columns = self.encode(self.send(self.draw(images, range(1), True))).columns
         return {name: list(values.shape[1:]) for name, values in columns.items()}
 
     def run(
-        self, images: Images, training: bool, first: int, append: Append, health: Health | None, workers: int
+        self, images: Images, training: bool, rows: range, append: Append, workers: int
     ) -> Generator[int, None, None]:
-        """Append the rows of `images`, in order of (id, draw), from row `first` on; yield how many more are written.
+        """Append those `rows` of `images`, counted in order of (id, draw); yield how many more are written.
 
-        They are encoded in the batches that they would be in from row 0 on.
+        They are encoded in batches from the first on, so the same rows have the same bytes where they begin with one.
         """
-        size, total = self.config.batch, len(images) * (self.config.draws if training else 1)
-        places = [range(start, min(start + size, total)) for start in range(first // size * size, total, size)]
+        places = [rows[start : start + self.config.batch] for start in range(0, len(rows), self.config.batch)]
         beside = min(workers, 1)
-        known = chain([first % size], repeat(0))  # of the first batch these rows are written already
         with (
             closing(ahead(lambda part: self.draw(images, part, training), places, workers)) as drawn,
             closing(ahead(self.send, drawn, beside)) as sent,
+            closing(ahead(partial(write, append), map(self.encode, sent), beside, UNWRITTEN)) as written,
         ):
-            items = zip(map(partial(self.encode, health=health), sent), known, strict=False)
-            with closing(ahead(lambda item: write(append, *item), items, beside, UNWRITTEN)) as written:
-                yield from written
+            yield from written
 
     def draw(self, images: Images, places: range, training: bool) -> Batch:
         """Decode pictures and draw what needs no network; on any thread."""
@@ -88,11 +83,9 @@ class Pipeline:
             values.record_stream(torch.cuda.default_stream(self.device))
         return replace(batch, inputs=inputs)
 
-    def encode(self, batch: Batch, health: Health | None) -> Batch:
+    def encode(self, batch: Batch) -> Batch:
         """With all columns that are written; from a GPU they arrive when the batch is `ready`."""
         moments = self.encoder(to_float(batch.inputs["pixels"]))
-        if health is not None:
-            health.add(moments)
         columns = {name: values for name, values in batch.columns.items() if name != "pixels"}
         columns |= latent_columns(self.encoder.first_stage, batch.columns["pixels"], moments)
         columns |= {name: make(batch) for name, make in self.encoded.items()}
@@ -101,10 +94,9 @@ class Pipeline:
         return replace(batch, columns=columns, inputs={}, ready=ready)
 
 
-def write(append: Append, batch: Batch, known: int) -> int:
-    """Append the rows after the first `known`; how many those are."""
+def write(append: Append, batch: Batch) -> int:
+    """Append its rows; how many those are."""
     if batch.ready is not None:
         batch.ready.synchronize()
-    columns = {name: values[known:] for name, values in batch.columns.items()}
-    append(batch.ids[known:], batch.draws[known:], batch.labels[known:], columns, batch.captions[known:])
-    return len(batch.ids) - known
+    append(batch.ids, batch.draws, batch.labels, batch.columns, batch.captions)
+    return len(batch.ids)

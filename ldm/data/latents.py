@@ -1,8 +1,8 @@
 """Cached latents: Arrow files of fixed-size rows, memory-mapped, read in any order without decoding."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -35,7 +35,7 @@ DTYPES = {
 
 _SCALARS = {"id": pa.string(), "draw": pa.int64(), "label": pa.int64(), "caption": pa.string()}
 _BATCH_BYTES = 16 << 20
-_FILE_BATCHES = 64
+_FILE_BATCHES = 16
 
 
 @runtime_checkable
@@ -50,57 +50,49 @@ class Append(Protocol):
     ) -> None: ...
 
 
+def rows_in_file(shapes: Mapping[str, Sequence[int]], batch: int) -> int:
+    """How many rows a file has, but for the last of a split: about 256 MiB, in whole batches of so many rows."""
+    return max(1, _FILE_BATCHES * _batch_rows(shapes) // batch) * batch
+
+
 @contextmanager
-def write_latents(
-    folder: Path,
-    split: str,
-    shapes: Mapping[str, Sequence[int]],
-    *,
-    files: int = 0,
-    on_file: Callable[[Path], None] = lambda path: None,
-) -> Iterator[Append]:
-    """Yield a function that appends rows, in order of (id, draw), to `SPLIT-00000.arrow` and so on.
+def write_latents(folder: Path, split: str, shapes: Mapping[str, Sequence[int]], number: int = 0) -> Iterator[Append]:
+    """Yield a function that appends rows, in order of (id, draw), to the file `SPLIT-00000.arrow` of that `number`.
 
     `shapes` gives each fixed-size column's shape without the batch axis. How the rows are cut into calls changes no
-    byte. Each file appears whole, and then `on_file` is called. `files`: how many are there already, and are gone on
-    from; what is appended are the rows that follow theirs.
+    byte. The file appears whole when the block ends well.
 
     >>> with write_latents(folder, "train", {"mean": (3, 8, 8)}) as append:
     ...     append(["a", "b"], [0, 0], [-1, -1], {"mean": mean})
     """
-    with ExitStack() as stack:
-        writer = _Writer(folder, split, shapes, stack, files, on_file)
+    fields = [*_SCALARS.items()]
+    for name in sorted(shapes, key=[*DTYPES].index):
+        fields.append((name, pa.list_(pa.from_numpy_dtype(_numpy(name)), prod(shapes[name]))))
+    schema = pa.schema([pa.field(name, dtype) for name, dtype in fields])
+    with whole(folder / file_name(split, number)) as beside, pa.ipc.new_file(beside, schema) as file:
+        writer = _Writer(file, schema, shapes)
         yield writer.append
         writer.write(writer.waiting_rows)
-        writer.close()
+
+
+def file_name(split: str, number: int) -> str:
+    return f"{split}-{number:05d}.arrow"
+
+
+def _batch_rows(shapes: Mapping[str, Sequence[int]]) -> int:
+    """Rows of a record batch."""
+    row_bytes = sum(prod(shape) * DTYPES[name].itemsize for name, shape in shapes.items())
+    return max(1, _BATCH_BYTES // max(1, row_bytes))
 
 
 class _Writer:
-    def __init__(
-        self,
-        folder: Path,
-        split: str,
-        shapes: Mapping[str, Sequence[int]],
-        stack: ExitStack,
-        files: int,
-        on_file: Callable[[Path], None],
-    ):
-        self.folder, self.split, self.stack, self.on_file = folder, split, stack, on_file
+    def __init__(self, file: pa.RecordBatchFileWriter, schema: pa.Schema, shapes: Mapping[str, Sequence[int]]):
+        self.file, self.schema, self.batch_rows = file, schema, _batch_rows(shapes)
         self.shapes = {name: tuple(shapes[name]) for name in DTYPES if name in shapes}
-        assert len(self.shapes) == len(shapes), f"columns are {list(DTYPES)}, not {list(shapes)}"
-        fields = [*_SCALARS.items()]
-        for name, shape in self.shapes.items():
-            fields.append((name, pa.list_(pa.from_numpy_dtype(_numpy(name)), prod(shape))))
-        self.schema = pa.schema([pa.field(name, dtype) for name, dtype in fields])
-        row_bytes = sum(prod(shape) * DTYPES[name].itemsize for name, shape in self.shapes.items())
-        self.batch_rows = max(1, _BATCH_BYTES // max(1, row_bytes))
         self.scalars: dict[str, list[Any]] = {name: [] for name in _SCALARS}
         self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in self.shapes}
-        self.waiting_rows, self.batches = 0, files * _FILE_BATCHES
+        self.waiting_rows = 0
         self.last: tuple[str, int] | None = None
-        self.file: Any = None
-        self.path: Path | None = None
-        """The file that is being written."""
 
     def append(
         self,
@@ -132,10 +124,6 @@ class _Writer:
         """Move the first `rows` of those waiting into the file, as one record batch."""
         if rows == 0:
             return
-        if self.path is None:
-            self.path = self.folder / f"{self.split}-{self.batches // _FILE_BATCHES:05d}.arrow"
-            beside = self.stack.enter_context(whole(self.path))
-            self.file = self.stack.enter_context(pa.ipc.new_file(beside, self.schema))
         # Fresh arrays, not slices of what was appended: Arrow writes a slice's bytes as they lie around it.
         arrays = [pa.array(values[:rows], _SCALARS[name]) for name, values in self.scalars.items()]
         for name, blocks in self.blocks.items():
@@ -144,22 +132,7 @@ class _Writer:
             self.blocks[name] = [block[rows:]]
         self.file.write(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
         self.scalars = {name: values[rows:] for name, values in self.scalars.items()}
-        self.batches += 1
         self.waiting_rows -= rows
-        if self.batches % _FILE_BATCHES == 0:
-            self.close()
-
-    def close(self) -> None:
-        """Let the file appear."""
-        if self.path is not None:
-            self.stack.close()
-            self.on_file(self.path)
-            self.path = None
-
-
-def rows_in(files: Sequence[Path]) -> int:
-    """Of whole files."""
-    return sum(len(_table(path)) for path in files)
 
 
 def read_back(files: Sequence[Path], columns: Mapping[str, Sequence[int]], rows: int) -> Iterator[dict[str, Tensor]]:

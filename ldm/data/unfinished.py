@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from itertools import count
 from pathlib import Path
 
 from ldm.files import read_json, sha256, write_json
@@ -16,28 +15,21 @@ class Unfinished:
     def __init__(self, resume: Path) -> None:
         self.folder, self._notes = resume / "latents", resume / "notes"
         self.folder.mkdir(parents=True, exist_ok=True)
-        for part in self.folder.glob(".*.part"):
-            part.unlink()
 
-    def files(self, split: str) -> list[Path]:
-        """The whole files of `split` from the first on; a damaged one is removed, and with it those after it."""
-        whole: list[Path] = []
-        for number in count():
-            path = self.folder / f"{split}-{number:05d}.arrow"
-            if not path.is_file():
-                break
-            if self._noted(path) != sha256(path):
-                log.warning("%s is damaged; it and what follows it are written again", path)
-                break
-            whole.append(path)
-        for path in self.folder.glob(f"{split}-*.arrow"):
-            if path not in whole:
-                path.unlink()
-        return whole
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is there, and whole; a damaged one is removed."""
+        path = self.folder / name
+        if not path.is_file():
+            return False
+        if self._noted(name) == sha256(path):
+            return True
+        log.warning("%s is damaged; it is written again", path)
+        path.unlink()
+        return False
 
-    def note(self, path: Path) -> None:
+    def note(self, name: str) -> None:
         """Keep the hash of a file that is whole."""
-        write_json(self._note(path.name), {"sha256": sha256(path)})
+        write_json(self._note(name), {"sha256": sha256(self.folder / name)})
 
     def hashes(self) -> dict[str, str]:
         """By name, of the files that were noted."""
@@ -50,12 +42,17 @@ class Unfinished:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self.folder, out)
 
+    def clear_halves(self) -> None:
+        """Remove what killed processes were writing; for when all others are done."""
+        for part in self.folder.glob(".*.part"):
+            part.unlink()
+
     def _note(self, name: str) -> Path:
         return self._notes / f"{name}.json"
 
-    def _noted(self, path: Path) -> str | None:
+    def _noted(self, name: str) -> str | None:
         """None where the file became whole and its note did not, or the note is damaged."""
         try:
-            return str(read_json(self._note(path.name))["sha256"])
+            return str(read_json(self._note(name))["sha256"])
         except (ValueError, KeyError, TypeError):
             return None
