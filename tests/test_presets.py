@@ -10,7 +10,7 @@ from dvc.repo import Repo
 
 from flows.override import TABLES
 from ldm.autoencoder.config import Identity
-from ldm.config import Run, Section, load, section
+from ldm.config import Run, Section, load, lookup, section
 from ldm.sampling.config import DDPM, BicubicMethod
 from ldm.sources.config import Drawn
 
@@ -205,4 +205,5 @@ def test_dvc_makes_a_stage_of_every_row_and_every_name_points_to_another_stage(p
         read = {str(dep) for dep in deps if str(dep).startswith(MADE) and not str(dep).endswith("/none")}
         assert read <= made, f"{name} reads what no stage makes"
     for dep in (dep for stage in stages.values() for dep in stage.deps if isinstance(dep, ParamsDependency)):
-        assert set(dep.read_params()) == set(dep.params)
+        for place in dep.params:
+            lookup(params.values, place)  # by DVC itself it would be a parsing of the file for each stage
