@@ -64,6 +64,15 @@ def test_history_holds_what_each_kind_minimised_and_how_held_back_pictures_came_
         assert [row["step"] for row in rows if row["val_psnr"]] == ["3", "6"]
 
 
+def test_a_training_that_spoils_its_pictures_says_so(row, pictures, tmp_path):
+    """Its rate rises without end: at first it learns, then it forgets."""
+    wild = {"steps": 60, "lr": 0.3, "warmup": 59, "save_every": 1, "picture_every": 60}
+    records = trained(row("kl", loss={"adversarial_weight": 0.0}, train=wild), pictures, tmp_path / "wild")
+    said = [note for record in records[:-1] for note in record.notes]
+    assert all("% above its best so far; lower train.lr" in note for note in said)
+    assert 1 <= len(said) < 5, "each time that it begins, not at every step"
+
+
 def test_the_last_record_says_whether_more_steps_are_worth_it(coders):
     for _, records in coders.values():
         assert "in the last fifth of the steps" in records[-1].notes[0]

@@ -136,10 +136,12 @@ def test_the_training_loop_trains_one_with_validation_pictures_and_snapshots(tmp
     write_json(coder / "config.json", {"kind": "identity", "dataset": "x", "perceptual": "none", "init_from": "none"})
     write_manifest(coder)
     latents.mkdir()
-    write_random_latents(latents, autoencoder=identity(coder))
+    warning = "channel 2 carries nothing"
+    write_random_latents(latents, autoencoder=identity(coder), health={"warnings": [warning]})
     run = Run(mode="exact", device="cpu", threads=1, instructions="native")
     config = row(condition=LABEL, train={"steps": 4, "picture_every": 2, "snapshots": [2]}, **REGRESSION)
-    last = list(train(config, run, latents, coder, none, out, tmp_path / "resume"))[-1]
+    first, *_, last = train(config, run, latents, coder, none, out, tmp_path / "resume")
+    assert (first.done, first.notes) == (0, [f"{latents}: {warning}"]), "before a step is spent on a bad space"
     assert last.scalars["val_loss"] > 0
     assert {weights_name(), weights_name(2), "samples.png"} <= {path.name for path in out.iterdir()}
     rows = list(csv.DictReader((out / "history.csv").open()))

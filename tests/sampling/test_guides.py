@@ -190,6 +190,29 @@ def test_patches_of_a_local_denoiser_are_the_whole_outside_what_they_share(heigh
     torch.testing.assert_close(parts[:, :, alone], whole[:, :, alone])
 
 
+def test_a_sample_in_patches_of_a_local_denoiser_is_the_whole_out_of_reach_of_what_they_share():
+    """Each step looks one place further, so after three what is three places from every overlap is untouched."""
+    height, width, size, overlap, steps = 40, 24, 16, 4, 3
+    told, start = condition(height, width), torch.randn(2, 3, height, width)
+    numbered, shared = torch.arange(height * width).float().view(1, 1, height, width), torch.zeros(height, width)
+
+    def counting(part):
+        shared.view(-1)[part.channels.long().flatten()] += 1
+        return lambda noisy, step: noisy
+
+    patched(counting, size, overlap)(Condition(channels=numbered))(start, torch.tensor([3, 3]))
+    reached = torch.nn.functional.max_pool2d(shared[None], 2 * steps + 1, stride=1, padding=steps)[0]
+    alone, beside = reached == 1, shared > 1
+    assert alone.any()
+
+    def drawn(denoise):
+        return last(ddim(denoise, start, SCHEDULE, time_steps(100, steps), 0.0, lambda i: start))
+
+    whole, parts = drawn(local(told)), drawn(patched(local, size, overlap)(told))
+    torch.testing.assert_close(parts[:, :, alone], whole[:, :, alone])
+    assert not torch.allclose(parts[:, :, beside], whole[:, :, beside], atol=1e-3)
+
+
 def test_blended_patches_of_a_denoiser_without_reach_are_the_whole_everywhere():
     noisy, told, step = torch.randn(2, 3, 37, 21), condition(37, 21), torch.tensor([3, 3])
 
