@@ -155,7 +155,8 @@ def test_every_split_named_is_one_that_the_data_set_has(params):
 def channels(params: Params, samples: str) -> str:
     """What kind of picture a row of `samples` or `methods` was told of."""
     if samples in params["samples"]:
-        return params["diffusion"][params["samples"][samples].model].condition.channels.kind
+        row = params["samples"][samples]
+        return "mask" if row.keep_known else params["diffusion"][row.model].condition.channels.kind
     method = params["methods"][samples].root
     return "low_resolution" if isinstance(method, BicubicMethod) else method.condition.channels
 
