@@ -27,6 +27,7 @@ from ldm.nn import fused
 from ldm.progress import Progress
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 
 NONE = Path("data/weights/none")
 NAME = "sr-f1"
@@ -43,7 +44,7 @@ def prepared(params: dict[str, Any], run: Run, folder: Path) -> Path:
     latents = section(params, Latents, f"latents.{row['latents']}")
     stage = section(params, Autoencoder, f"autoencoders.{row['autoencoder']}")
     images, coder, out = folder / "images", folder / "coder", folder / "latents"
-    last(prepare(section(params, Dataset, f"datasets.{latents.dataset}"), raw=NONE, out=images))
+    last(prepare(opened(section(params, Dataset, f"datasets.{latents.dataset}"), NONE), images, folder / "parts"))
     last(train_autoencoder(stage, run, images, NONE, NONE, coder, folder / "resume"))
     last(cache_latents(latents, run, images, coder, NONE, NONE, out, folder / "resume"))
     return out

@@ -6,7 +6,6 @@ made again. The workers share this folder, and are started in it (docs/many-mach
 
 import os
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,6 @@ def made(stage_name: str, name: str, address: str) -> Iterator[Progress]:
 
 def _make(start: int, stage_name: str, name: str, inputs: str) -> None:
     """On a worker: one shard, kept in the stage's resume folder."""
-    if key(stage_name, name) != inputs:
-        raise ValueError(f"{Path.cwd()} on {os.uname().nodename}: other inputs or versions than where the stage runs")
     _of_worker(stage_name, name, inputs).batch(start)
 
 
@@ -78,5 +75,16 @@ def _planned(stage_name: str, name: str, inputs: str) -> Any:
     return import_module(f"flows.{stage_name}").shards(name, Path(".resume", stage_name, name, inputs))
 
 
-_of_worker = lru_cache(maxsize=1)(_planned)
-"""So that a worker loads the models once."""
+_works: dict[tuple[str, ...], Any] = {}
+
+
+def _of_worker(*which: str) -> Any:
+    """A worker loads the models, and reads the inputs for their hash, once for all shards of a stage."""
+    if which not in _works:
+        _works.clear()  # first, for it may hold what the next needs: memory of a GPU, or a database
+        stage_name, name, inputs = which
+        if key(stage_name, name) != inputs:
+            where = f"{Path.cwd()} on {os.uname().nodename}"
+            raise ValueError(f"{where}: other inputs or versions than where the stage runs")
+        _works[which] = _planned(stage_name, name, inputs)
+    return _works[which]

@@ -113,11 +113,14 @@ class Estimates:
             total = config.source.count if isinstance(config.source, Drawn) else small.total
             if not small.done:
                 raise ValueError("no picture was seen in the time of a measurement")
-            # PNGs lie in a spool until it ends: of a stage that was stopped, no more is known than their pixels.
-            output = small.output / small.done if small.ended else 3 * config.size**2
-            each = small.rest / small.done
+            times, kept = total / small.done, small.scratch / small.done
+            output = small.output / small.done if small.ended else kept
+            part, parts = small.unit(), times * (1 + len(small.units))
+            fixed = small.process + max(0.0, small.first - part)  # every raw file is read for the key of its state
             return Cost(
-                seconds=small.process + total * each, output=round(total * output), scratch=round(total * output)
+                seconds=fixed + parts * part + (times * small.tail if small.ended else 0.0),
+                output=round(total * output),
+                scratch=round(total * kept),
             )
 
         count = f"{config.source.count:,} drawn" if isinstance(config.source, Drawn) else "all"

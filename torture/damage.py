@@ -50,9 +50,13 @@ def _checkpoints(bench: Bench) -> Fault:
 
 
 def _batches(bench: Bench) -> Fault:
-    """A kept batch of samples is drawn again, a kept file of latents encoded again."""
-    fault = Fault(name="damaged kept batches and latents")
-    for stage, kept in (("sample", "*/batch-*.safetensors"), ("cache_latents", "*/latents/*.arrow")):
+    """A kept part of pictures is rendered again, a kept batch of samples drawn, a kept file of latents encoded."""
+    fault = Fault(name="damaged kept parts, batches and latents")
+    for stage, kept in (
+        ("prepare", "*/part-*.arrow"),
+        ("sample", "*/batch-*.safetensors"),
+        ("cache_latents", "*/latents/*.arrow"),
+    ):
         name = STAGES[stage]
         with bench.copy() as project:
             for how, spoil in SPOILT.items():

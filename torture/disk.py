@@ -19,7 +19,7 @@ LARGE = 64 * 1024
 """Kilobytes of a disk with room."""
 PARTS = (0.0, 0.3, 0.7, 0.95)
 """Of the room that a stage needs, which is there."""
-KEEP_STATES = ("train_autoencoder", "cache_latents", "train_diffusion", "sample")
+KEEP_STATES = ("prepare", "train_autoencoder", "cache_latents", "train_diffusion", "sample")
 MOMENTS = 12
 """At which a raw folder vanishes."""
 DATASET = (

@@ -36,12 +36,16 @@ class Candidate:
     licence: str = ""
 
 
+Make = Callable[[], Candidate]
+"""A candidate that is made, its picture file read, when it is called: those of other parts are passed over."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """A source, opened: its mistakes that can be known beforehand have been said."""
 
-    candidates: Iterator[Candidate]
-    """In any order; ids are unique."""
+    candidates: Callable[[], Iterator[Make]]
+    """From the first on, in an order that follows from what is in the files; ids are unique."""
     total: int
     """How many candidates there are."""
     classes: tuple[str, ...] | None = None

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def coco(config: Coco, raw: Path) -> Found:
     ids = {category: number for number, category in enumerate(sorted(categories))}
     facts = {name: part.facts(name, split, ids, config.licence) for split, part in parts.items() for name in part.names}
     return Found(
-        candidates=candidates(tree, facts, facts, maps),
+        candidates=partial(candidates, tree, facts, facts, maps),
         total=len(facts),
         box_classes=tuple(categories[category] for category in sorted(categories)) or None,
         label_map_classes=shown(maps.classes) if maps.classes else None,

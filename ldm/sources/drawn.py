@@ -18,7 +18,7 @@ from PIL import Image
 
 from ldm.data.randomness import generator
 from ldm.data.shards import Box
-from ldm.sources.candidate import Candidate, Found, View
+from ldm.sources.candidate import Candidate, Found, Make, View
 from ldm.sources.config import Drawn
 from ldm.sources.palette import COLOURS, GROUNDS, PAIRS, SHAPES, TEXTURES
 
@@ -174,7 +174,7 @@ def _bands(along: Float[ndarray, "..."], period: float, phase: float, size: int)
 
 def drawn(config: Drawn) -> Found:
     return Found(
-        candidates=candidates(config),
+        candidates=partial(candidates, config),
         total=config.count,
         classes=PAIRS if config.objects == 1 else None,
         box_classes=PAIRS,
@@ -188,15 +188,18 @@ def view(scene: Scene, size: int) -> View:
     return View(image=image, label_map=label_map, boxes=tuple(thing.box for thing in scene.things))
 
 
-def candidates(config: Drawn) -> Iterator[Candidate]:
+def candidates(config: Drawn) -> Iterator[Make]:
     """The scenes 0 to count, each with everything that is known of it."""
-    for index in range(config.count):
-        each = scene(config, index)
-        yield Candidate(
-            id=f"scene-{index:07d}",
-            split="held_out" if each.shows(config.held_out) else None,
-            label=PAIRS[each.things[0].pair] if config.objects == 1 else None,
-            caption=each.caption,
-            licence="CC0-1.0",
-            view=partial(view, each),
-        )
+    return (partial(_candidate, config, index) for index in range(config.count))
+
+
+def _candidate(config: Drawn, index: int) -> Candidate:
+    each = scene(config, index)
+    return Candidate(
+        id=f"scene-{index:07d}",
+        split="held_out" if each.shows(config.held_out) else None,
+        label=PAIRS[each.things[0].pair] if config.objects == 1 else None,
+        caption=each.caption,
+        licence="CC0-1.0",
+        view=partial(view, each),
+    )

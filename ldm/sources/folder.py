@@ -1,5 +1,6 @@
 """Pictures from the user's files: a folder, or class folders."""
 
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ldm.sources.candidate import Found
@@ -15,7 +16,7 @@ def folder(config: Folder, raw: Path) -> Found:
     names = picture_names(tree)
     splits = _given_splits(tree, names) if config.given_splits else {}
     facts = {name: Facts(split=splits.get(name), licence=config.licence) for name in names}
-    return Found(candidates=candidates(tree, facts, names, NO_MAPS), total=len(names))
+    return Found(candidates=partial(candidates, tree, facts, names, NO_MAPS), total=len(names))
 
 
 def class_folders(config: ClassFolders, raw: Path) -> Found:
@@ -30,7 +31,7 @@ def class_folders(config: ClassFolders, raw: Path) -> Found:
     if len(set(labels.values())) < 2:
         raise ValueError(f"{tree.raw}: all pictures are of one class, '{labels[names[0]]}'; say source.kind: folder")
     facts = {n: Facts(split=splits.get(n), label=labels[n], licence=config.licence) for n in names}
-    return Found(candidates=candidates(tree, facts, names, NO_MAPS), total=len(names))
+    return Found(candidates=partial(candidates, tree, facts, names, NO_MAPS), total=len(names))
 
 
 def _given_splits(tree: Tree, names: list[str]) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ldm.data.shards import Box
-from ldm.sources.candidate import Candidate, Marks, missing, photo
+from ldm.sources.candidate import Candidate, Make, Marks, missing, photo
 from ldm.sources.maps import Names
 from ldm.sources.tree import Tree, below, inside
 
@@ -36,7 +37,7 @@ class MapFiles:
 
 def candidates(
     tree: Tree, facts: Mapping[str, Facts | str] | Callable[[str], Facts | str], names: Collection[str], maps: MapFiles
-) -> Iterator[Candidate]:
+) -> Iterator[Make]:
     """One for each of `names`; a text in place of facts says why that picture cannot be had."""
     of = facts.__getitem__ if isinstance(facts, Mapping) else facts
     wanted = set()
@@ -44,30 +45,35 @@ def candidates(
     for name in names:
         known = of(name)
         if isinstance(known, str):
-            yield missing(name, known)
+            yield partial(missing, name, known)
         else:
             wanted.add(name)
             beside |= {known.label_map} if known.label_map else set()
     read_map = tree.reader(beside)
-    for name, content in tree.read(wanted):
+    for name, read in tree.read(wanted):
         known = of(name)
         assert isinstance(known, Facts)
-        label_map = read_map(known.label_map) if known.label_map else None
-        if isinstance(content, str):
-            yield missing(name, content)
-            continue
-        if isinstance(label_map, str):
-            yield missing(name, f"its label map: {label_map}")
-            continue
-        marks = Marks(
-            boxes=known.boxes,
-            size=known.size,
-            label_map=label_map,
-            label_map_shift=maps.shift,
-            label_map_classes=maps.classes,
-        )
-        given = {"split": known.split, "label": known.label, "caption": known.caption, "licence": known.licence}
-        yield photo(name, content, marks=marks, **given)
+        yield partial(_candidate, name, known, read, read_map, maps)
+
+
+def _candidate(
+    name: str, known: Facts, read: Callable[[], bytes | str], read_map: Callable[[str], bytes | str], maps: MapFiles
+) -> Candidate:
+    content = read()
+    label_map = read_map(known.label_map) if known.label_map else None
+    if isinstance(content, str):
+        return missing(name, content)
+    if isinstance(label_map, str):
+        return missing(name, f"its label map: {label_map}")
+    marks = Marks(
+        boxes=known.boxes,
+        size=known.size,
+        label_map=label_map,
+        label_map_shift=maps.shift,
+        label_map_classes=maps.classes,
+    )
+    given = {"split": known.split, "label": known.label, "caption": known.caption, "licence": known.licence}
+    return photo(name, content, marks=marks, **given)
 
 
 NO_MAPS = MapFiles(classes=())

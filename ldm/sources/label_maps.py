@@ -1,5 +1,6 @@
 """Pictures and label maps side by side."""
 
+from functools import partial
 from pathlib import Path
 
 from ldm.sources.candidate import Found
@@ -21,7 +22,7 @@ def label_maps(config: LabelMaps, raw: Path) -> Found:
             whole = Facts(split=split, licence=config.licence, label_map=label_map)
             facts[name] = whole if label_map else f"no label map of its name in {folder}"
     return Found(
-        candidates=candidates(tree, facts, facts, MapFiles(classes=classes)),
+        candidates=partial(candidates, tree, facts, facts, MapFiles(classes=classes)),
         total=len(facts),
         label_map_classes=shown(classes),
     )

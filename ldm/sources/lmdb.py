@@ -4,10 +4,11 @@ LMDB trusts its file: it is mapped into memory and followed as it is, so open on
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ldm.sources.candidate import Candidate, Found, photo
+from ldm.sources.candidate import Found, Make, photo
 from ldm.sources.config import Lmdb
 from ldm.sources.joined import check_once
 from ldm.sources.tree import inside
@@ -24,13 +25,13 @@ def lmdb(config: Lmdb, raw: Path) -> Found:
         total += _count(raw / folder)
     if not total:
         raise ValueError(f"{raw}: the database is empty; put one with pictures there")
-    return Found(candidates=_candidates(config, raw), total=total)
+    return Found(candidates=partial(_candidates, config, raw), total=total)
 
 
-def _candidates(config: Lmdb, raw: Path) -> Iterator[Candidate]:
+def _candidates(config: Lmdb, raw: Path) -> Iterator[Make]:
     for split, folder in config.splits.given().items():
         for key, content in _items(raw / folder):
-            yield photo(inside(folder, "") + _shown(key), content, split=split, licence=config.licence)
+            yield partial(photo, inside(folder, "") + _shown(key), content, split=split, licence=config.licence)
 
 
 def _shown(key: bytes) -> str:

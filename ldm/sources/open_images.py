@@ -1,6 +1,7 @@
 """Open Images: the csv of boxes and the csv of their classes' names."""
 
 import csv
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -36,7 +37,9 @@ def open_images(config: OpenImages, raw: Path) -> Found:
             return f"no row in {config.splits.given()[split].boxes}"
         return Facts(split=split, licence=config.licence, boxes=boxes)
 
-    return Found(candidates=candidates(tree, facts, split_of, NO_MAPS), total=len(split_of), box_classes=classes)
+    return Found(
+        candidates=partial(candidates, tree, facts, split_of, NO_MAPS), total=len(split_of), box_classes=classes
+    )
 
 
 class _Part:

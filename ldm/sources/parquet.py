@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from ldm.sources.candidate import Candidate, Found, missing, photo
+from ldm.sources.candidate import Candidate, Found, Make, missing, photo
 from ldm.sources.config import Parquet
 from ldm.sources.joined import check_once
 from ldm.sources.tree import matching
@@ -29,7 +30,9 @@ def parquet(config: Parquet, raw: Path) -> Found:
     if len(named) > 1:
         raise ValueError(f"{raw}: the files do not agree in the names of '{config.label}'; take files of one data set")
     return Found(
-        candidates=_candidates(config, raw, shards), total=sum(shard.rows for shard in shards), classes=named.pop()
+        candidates=partial(_candidates, config, shards),
+        total=sum(shard.rows for shard in shards),
+        classes=named.pop(),
     )
 
 
@@ -98,7 +101,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: not a whole parquet file ({' '.join(str(error).split())}); copy it again")
 
 
-def _candidates(config: Parquet, raw: Path, shards: list[_Shard]) -> Iterator[Candidate]:
+def _candidates(config: Parquet, shards: list[_Shard]) -> Iterator[Make]:
     seen: Counter[str] = Counter()
     for shard in shards:
         for number, row in enumerate(_rows(config, shard.path)):
@@ -107,7 +110,7 @@ def _candidates(config: Parquet, raw: Path, shards: list[_Shard]) -> Iterator[Ca
             if seen[id] > 1 and config.id is not None:
                 raise ValueError(f"{shard.path}, row {number}: duplicate id '{id}'; mend the table or leave out id")
             # The same row again, whichever comes first: nothing in it depends on the order.
-            yield _candidate(config, shard, row, id if seen[id] == 1 else f"{id}-{seen[id]}")
+            yield partial(_candidate, config, shard, row, id if seen[id] == 1 else f"{id}-{seen[id]}")
 
 
 def _rows(config: Parquet, path: Path) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import PurePosixPath
 from typing import Any
@@ -104,4 +105,4 @@ def found(tree: Tree, file: str, rows: Mapping[str, Row], facts: Mapping[str, Fa
     def of(name: str) -> Facts | str:
         return facts.get(name, f"no line in {file}")
 
-    return Found(candidates=candidates(tree, of, names, NO_MAPS), total=len(names), **known)
+    return Found(candidates=partial(candidates, tree, of, names, NO_MAPS), total=len(names), **known)

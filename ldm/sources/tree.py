@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Set
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
@@ -62,19 +63,19 @@ class Tree:
                 f"{raw}: duplicate id '{twice}': it occurs twice, in archives or in a folder and an archive"
             )
 
-    def read(self, wanted: Container[str]) -> Iterator[tuple[str, bytes | str]]:
-        """Name and content of the files whose names are `wanted`, in no order to rely on.
+    def read(self, wanted: Container[str]) -> Iterator[tuple[str, Callable[[], bytes | str]]]:
+        """Name and content of the files whose names are `wanted`, in an order that follows from names and archives.
 
-        A text in place of the content says why that file cannot be read.
+        A file of its own is read when its content is asked for. A text in place of it says why that cannot be.
         """
         for name, path in self._paths.items():
             if name in wanted:
-                yield name, _content(path)
+                yield name, partial(_content, path)
         for archive, names in self._archives.items():
             if any(name in wanted for name in names):
                 for name, tar, member in members(archive):
                     if name in wanted:
-                        yield name, extract(archive, tar, member)
+                        yield name, partial(_same, extract(archive, tar, member))
 
     def reader(self, wanted: Set[str]) -> Callable[[str], bytes | str]:
         """The content of any of the files `wanted` by name, in any order; a text says why it cannot be read.
@@ -84,7 +85,8 @@ class Tree:
         packed = wanted - self._paths.keys()
         places: dict[str, tuple[int, int] | str] = {}
         spool = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the reader)
-        for name, content in self.read(packed) if packed else ():
+        for name, read_packed in self.read(packed) if packed else ():
+            content = read_packed()
             places[name] = content if isinstance(content, str) else (spool.tell(), spool.write(content))
 
         def read(name: str) -> bytes | str:
@@ -94,9 +96,9 @@ class Tree:
             if isinstance(place, str):
                 return place
             start, size = place
-            spool.seek(start)
-            return spool.read(size)
+            return os.pread(spool.fileno(), size, start)  # several threads may ask
 
+        spool.flush()
         return read
 
     def open(self, name: str, mending: str) -> IO[bytes]:
@@ -132,8 +134,8 @@ class Tree:
 
     def _walk(self) -> None:
         for folder, folders, files in os.walk(self.raw):
-            folders[:] = sorted(_own(folder, folders))
-            for file in sorted(files):
+            folders[:] = sorted(_own(folder, folders), key=_composed)
+            for file in sorted(files, key=_composed):
                 path = Path(folder, file)
                 if folder == str(self.raw) and file.endswith(ARCHIVES) and not file.startswith("."):
                     self._archives[path] = []
@@ -173,7 +175,7 @@ def below(names: list[str], folder: str) -> list[str]:
 
 def inside(folder: str, name: str) -> str:
     """`name` in `folder` as a Tree names it."""
-    place = unicodedata.normalize("NFC", PurePosixPath(folder, name).as_posix())
+    place = _composed(PurePosixPath(folder, name).as_posix())
     return place if name else "" if place == "." else f"{place}/"
 
 
@@ -195,7 +197,14 @@ def _name(name: str, place: Path) -> str:
         raise ValueError(f"{place}: the name {name!a} is not UTF-8; rename the file") from None
     if breaks_lines(name):
         raise ValueError(f"{place}: the name {name!a} has a line break or a control character in it; rename the file")
-    return unicodedata.normalize("NFC", name)
+    return _composed(name)
+
+
+_composed = partial(unicodedata.normalize, "NFC")
+
+
+def _same(content: bytes | str) -> bytes | str:
+    return content
 
 
 def _content(path: Path) -> bytes | str:

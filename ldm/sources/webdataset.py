@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ldm.sources.candidate import Candidate, Found, missing, photo
+from ldm.sources.candidate import Candidate, Found, Make, missing, photo
 from ldm.sources.config import WebDataset
 from ldm.sources.joined import EXTENSIONS, check_once
 from ldm.sources.tree import extract, matching, members
@@ -20,7 +21,7 @@ def webdataset(config: WebDataset, raw: Path) -> Found:
     total = sum(_count(path) for tars in splits.values() for _, path in tars)
     if not total:
         raise ValueError(f"{raw}: no sample in the tar files; pack KEY.jpg and what belongs to it side by side")
-    return Found(candidates=_candidates(config, splits), total=total)
+    return Found(candidates=partial(_candidates, config, splits), total=total)
 
 
 def _stem(name: str) -> str:
@@ -78,12 +79,12 @@ def _samples(path: Path, wanted: frozenset[str]) -> Iterator[_Sample]:
         yield sample
 
 
-def _candidates(config: WebDataset, splits: Mapping[str, list[tuple[str, Path]]]) -> Iterator[Candidate]:
+def _candidates(config: WebDataset, splits: Mapping[str, list[tuple[str, Path]]]) -> Iterator[Make]:
     wanted = _PICTURES | {_ending(value) for value in (config.label, config.caption) if value is not None}
     for split, tars in splits.items():
         for name, path in tars:
             for sample in _samples(path, wanted):
-                yield _candidate(config, sample, split, f"{_stem(name)}/{sample.key}")
+                yield partial(_candidate, config, sample, split, f"{_stem(name)}/{sample.key}")
 
 
 def _candidate(config: WebDataset, sample: _Sample, split: str, id: str) -> Candidate:

@@ -20,6 +20,7 @@ from ldm.diffusion.train import train as train_diffusion
 from ldm.progress import Progress
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 from tests.autoencoder.conftest import ARCHITECTURE, LOSS, TRAIN
 from tests.clips import write_clip
 from tests.diffusion.small import ROW
@@ -59,7 +60,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     none, images = root / "none", root / "images"
     source = {"kind": "drawn", "count": 24, "objects": 1, "seed": 1, "held_out": []}
     dataset = {"raw": "none", "source": source, "size": SIDE, "validation": 0.1, "test": 0.1, "on_bad_image": "stop"}
-    end(prepare(check(dataset, Dataset, ""), none, images))
+    end(prepare(opened(check(dataset, Dataset, ""), none), images, root / "state"))
     clip = write_clip(root / "clip")
     for number, (name, stage) in enumerate(STAGES.items()):
         row = stage | {"dataset": "drawn", "perceptual": "none", "init_from": "none"}

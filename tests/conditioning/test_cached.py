@@ -16,6 +16,7 @@ from ldm.data.latents import Latents
 from ldm.files import write_json, write_manifest
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 from tests.clips import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def latents(tmp_path_factory) -> Latents:
     }
     threads = torch.get_num_threads()
     run = Run(mode="exact", device="cpu", threads=1, instructions="avx2")
-    [*_] = prepare(check(dataset, Dataset, "datasets.d"), Path("none"), images)
+    [*_] = prepare(opened(check(dataset, Dataset, "datasets.d"), Path("none")), images, made / "state")
     config = check(asked, Section, "latents.d")
     [*_] = cache_latents(config, run, images, coder, Path("none"), clip, made / "latents", made / "state")
     torch.set_num_threads(threads)

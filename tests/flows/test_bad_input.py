@@ -254,12 +254,13 @@ def small_disk(folder: str, kilobytes: int) -> Iterator[Callable[[], object]]:
 @pytest.mark.parametrize(
     ("disk", "kilobytes", "stage", "name", "place"),
     [
-        ("data/prepared", 8, "prepare", "scenes", "/"),
+        (".resume", 32, "prepare", "scenes", ".resume/prepare/scenes/"),
+        ("data/prepared", 8, "prepare", "scenes", "data/prepared/scenes/"),
         ("data/latents", 8, "cache_latents", "scenes-pixels", "/"),
         (".resume", 96, "train_autoencoder", "kl-f4", ".resume/train_autoencoder/kl-f4/"),
         ("models/autoencoders", 64, "train_autoencoder", "kl-f4", "models/autoencoders/kl-f4/model.safetensors"),
     ],
-    ids=["scratch", "tokenizer", "checkpoint", "weights"],
+    ids=["parts", "shards", "tokenizer", "checkpoint", "weights"],
 )
 def test_a_full_disk_is_said_and_with_room_the_same_command_ends_as_ever(
     project, capsys, disk, kilobytes, stage, name, place

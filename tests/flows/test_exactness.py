@@ -100,15 +100,22 @@ def test_dvc_repro_killed_twice_in_a_diffusion_training_ends_in_the_same_lock(pr
     assert (project.folder / "dvc.lock").read_text() == (rebuilt.folder / "dvc.lock").read_text()
 
 
-def test_sampling_killed_between_batches_ends_in_the_same_bytes(project, rebuilt):
-    out = project.folder / "samples/text-f4"
-    shutil.rmtree(out)
-    state = project.folder / ".resume/sample/text-f4"
-    kill(project, *python("sample", "text-f4"), when=lambda: any(state.glob("*/batch-*.safetensors")))
-    assert not out.exists()
-    assert any(state.glob("*/batch-000000000.safetensors"))
-    project.stage("sample", "text-f4")
-    assert contents(out) == contents(rebuilt.folder / "samples/text-f4")
+@pytest.mark.parametrize(
+    ("stage", "name", "out", "shard"),
+    [
+        ("prepare", "scenes", "data/prepared/scenes", "part-000000000.arrow"),
+        ("sample", "text-f4", "samples/text-f4", "batch-000000000.safetensors"),
+    ],
+)
+def test_killed_between_shards_a_stage_ends_in_the_same_bytes(stage, name, out, shard, project, rebuilt):
+    folder = project.folder / out
+    shutil.rmtree(folder)
+    state = project.folder / ".resume" / stage / name
+    kill(project, *python(stage, name), when=lambda: any(state.glob(f"*/{shard}")), within=0.02)
+    assert not folder.exists()
+    assert any(state.glob(f"*/{shard}"))
+    project.stage(stage, name)
+    assert contents(folder) == contents(rebuilt.folder / out)
 
 
 def test_a_damaged_checkpoint_leaves_the_one_before_it_and_ends_in_the_same_bytes(project, rebuilt):

@@ -13,6 +13,7 @@ from ldm.data.shards import SPLITS, Example, Images
 from ldm.files import read_json
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 
 _USUAL: dict[str, dict[str, object]] = {
     "folder": {"given_splits": False},
@@ -75,9 +76,10 @@ def prepared(tmp_path) -> Callable[..., Prepared]:
         section = {"size": 16, "validation": 0.0, "test": 0.0, "on_bad_image": "stop"}
         section |= {key: given.pop(key) for key in list(given) if key in section}
         source = {"kind": kind, "licence": ""} | _USUAL.get(kind, {}) | given
-        out = out or tmp_path / f"prepared-{next(count)}"
+        number = next(count)
+        out = out or tmp_path / f"prepared-{number}"
         config = Dataset.model_validate({"raw": str(raw), "source": source, **section})
-        for _ in prepare(config, raw, out):
+        for _ in prepare(opened(config, raw), out, tmp_path / f"resume-{number}"):
             pass
         return Prepared(out)
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
+from ldm.sources.candidate import Candidate
 from ldm.sources.config import Drawn
-from ldm.sources.drawn import PLACES, Scene, candidates, draw, scene
+from ldm.sources.drawn import PLACES, Scene, draw, scene
+from ldm.sources.drawn import candidates as makes
 from ldm.sources.palette import COLOURS, GROUNDS, PAIRS, SHAPES, TEXTURES
 
 COUNT = 60
@@ -44,6 +46,10 @@ GOLDEN_DIGESTS = ["ec28b0704425645c", "0653a39e52d323b6", "be6fb7443aa2209a", "2
 """Of the picture and the label map at 32 and at 64 pixels."""
 
 
+def candidates(config: Drawn) -> list[Candidate]:
+    return [make() for make in makes(config)]
+
+
 def config(objects: int = 1, seed: int = 1, count: int = COUNT, held_out: tuple[str, ...] = ()) -> Drawn:
     return Drawn(kind="drawn", count=count, objects=objects, seed=seed, held_out=list(held_out))
 
@@ -59,7 +65,7 @@ def drawn(scene: Scene, size: int = 64) -> tuple[ndarray, ndarray]:
 
 
 def test_a_scene_is_the_same_at_any_count_and_in_any_order():
-    few, many = list(candidates(config(2, count=5))), list(candidates(config(2, count=9)))
+    few, many = candidates(config(2, count=5)), candidates(config(2, count=9))
     alone = scene(config(2, count=1), 3)
     for a, b in zip(few, many, strict=False):
         assert (a.id, a.caption) == (b.id, b.caption)
@@ -137,7 +143,7 @@ def test_a_scene_is_the_same_picture_at_every_size(scenes):
 
 def test_held_out_pairs_are_in_held_out_scenes_only():
     held_out = ("red triangle", "blue circle")
-    found = list(candidates(config(3, held_out=held_out)))
+    found = candidates(config(3, held_out=held_out))
     assert {c.split for c in found} == {None, "held_out"}
     for c in found:
         shown = {PAIRS[box.category] for box in c.view(8).boxes}

@@ -13,6 +13,7 @@ from PIL import Image
 from ldm.sources.config import Dataset
 from ldm.sources.palette import COLOURS, GROUNDS, PAIRS
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 
 
 def test_a_folder_is_pictures_known_by_their_path(raw, prepared):
@@ -74,7 +75,8 @@ def test_captions_in_a_csv(raw, prepared):
 def test_drawn_scenes_bring_all_that_is_known_of_them(tmp_path):
     source = {"kind": "drawn", "count": 40, "objects": 2, "seed": 1, "held_out": ["red circle", "blue square"]}
     section = {"raw": "none", "source": source, "size": 16, "validation": 0.2, "test": 0.2, "on_bad_image": "stop"}
-    *_, last = prepare(Dataset.model_validate(section), tmp_path, tmp_path / "out")
+    raw = opened(Dataset.model_validate(section), tmp_path)
+    *_, last = prepare(raw, tmp_path / "out", tmp_path / "resume")
     assert (last.done, last.total, last.unit) == (40, 40, "pictures")
     info = json.loads((tmp_path / "out/dataset.json").read_text())
     assert list(info["splits"]) == sorted(info["splits"]) == ["held_out", "test", "train", "validation"]

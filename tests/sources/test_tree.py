@@ -20,7 +20,7 @@ def test_an_archive_reads_as_the_folder_it_was_made_of(raw, tmp_path, pack, endi
     packed = Tree(pack(tmp_path / f"all{ending}", [(path, str(path.relative_to(raw))) for path in listing(raw)]))
     folder = Tree(raw)
     assert packed.names == folder.names == sorted(folder.names)
-    assert dict(packed.read(packed.names)) == dict(folder.read(folder.names))
+    assert contents(packed) == contents(folder)
     assert [name for name, _ in packed.read({"cat/01.png"})] == ["cat/01.png"]
 
 
@@ -55,9 +55,26 @@ def test_names_are_composed_unicode_whatever_wrote_them(raw, tmp_path, pack):
     assert mistake(raw) == f"{raw}: duplicate id '{composed}': two files whose names look the same"
 
 
+def test_the_order_of_reading_is_that_of_composed_names(tmp_path):
+    """Of which a file system may keep either form; the decomposed one would come first."""
+    orders = []
+    for form in ("NFC", "NFD"):
+        for name in ("é/1.png", "f/1.png", "é.png", "f.png"):
+            path = tmp_path / form / unicodedata.normalize(form, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+        tree = Tree(tmp_path / form)
+        orders.append([name for name, _ in tree.read(tree.names)])
+    assert orders == [["f.png", "é.png", "f/1.png", "é/1.png"]] * 2
+
+
+def contents(tree: Tree) -> dict[str, bytes | str]:
+    return {name: read() for name, read in tree.read(tree.names)}
+
+
 def mistake(raw) -> str:
     with pytest.raises(ValueError, match=re.escape(str(raw))) as error:
-        list(Tree(raw).read(Tree(raw).names))
+        contents(Tree(raw))
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -22,6 +22,7 @@ from ldm.sampling.config import Samples
 from ldm.sampling.sample import sample
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 
 STEPS = 5
 PARAMS = load(Path(__file__).resolve().parents[2] / "presets/smoke.yaml")
@@ -69,7 +70,7 @@ def stages(tmp_path_factory) -> Iterator[dict[str, Stage]]:
     def samples(out: Path, resume: Path) -> Iterator[Progress]:
         return sample(section(PARAMS, Samples, "samples.text-f4"), RUN, model, coder, latents, NONE, out, resume)
 
-    ended(prepare(section(PARAMS, Dataset, "datasets.scenes"), NONE, images))
+    ended(prepare(opened(section(PARAMS, Dataset, "datasets.scenes"), NONE), images, made / "images-state"))
     ended(autoencoder(coder, made / "autoencoder-state"))
     config = section(PARAMS, Latents, "latents.scenes-kl-f4")
     ended(cache_latents(config, RUN, images, coder, NONE, NONE, latents, made / "latents-state"))

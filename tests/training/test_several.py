@@ -17,6 +17,7 @@ from ldm.config import Run, check, load, section
 from ldm.diffusion.config import DiffusionTraining
 from ldm.sources.config import Dataset
 from ldm.sources.prepare import prepare
+from ldm.sources.raw import opened
 from ldm.training.several import Several
 from tests.training.shared import NONE, Training, together
 
@@ -52,7 +53,7 @@ def made(tmp_path_factory) -> Path:
     """Pictures, an autoencoder and its latents."""
     folder, threads = tmp_path_factory.mktemp("made"), torch.get_num_threads()
     run = section(PARAMS, Run, "run")
-    list(prepare(section(PARAMS, Dataset, "datasets.scenes"), NONE, folder / "images"))
+    list(prepare(opened(section(PARAMS, Dataset, "datasets.scenes"), NONE), folder / "images", folder / "state"))
     Training(KL, str(folder), str(folder / "autoencoder")).run()
     config, coder = section(PARAMS, Latents, "latents.scenes-kl-f4"), folder / "autoencoder"
     list(cache_latents(config, run, folder / "images", coder, NONE, NONE, folder / "latents", folder / "state"))
