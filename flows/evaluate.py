@@ -27,4 +27,4 @@ def stage(name: str) -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    main(stage, table="evaluation.samples")
+    main(stage, table="evaluation.samples", shared=True)

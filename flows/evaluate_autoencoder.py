@@ -26,4 +26,4 @@ def stage(name: str) -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    main(stage, table="evaluation.autoencoders")
+    main(stage, table="evaluation.autoencoders", shared=True)

@@ -23,4 +23,4 @@ def stage(name: str) -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    main(stage, table="evaluation.references")
+    main(stage, table="evaluation.references", shared=True)

@@ -1,4 +1,4 @@
-"""A training in several processes of this machine: `LDM_PROCESSES=2 dvc repro`, or before a stage's own command.
+"""A stage in several processes of this machine: `LDM_PROCESSES=2 dvc repro`, or before a stage's own command.
 
 This process starts them and stays the one that DVC, Prefect and the user know: it shows what the first tells, ends all
 where one fails, and says why in one line. Where it is gone itself, they notice and end.
@@ -36,7 +36,7 @@ GRACE = 12.0
 def processes() -> int:
     given = os.environ.get(PROCESSES, "1")
     if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"{PROCESSES}={given}: expected how many processes share a training, such as 2 (a GPU each)")
+        raise ValueError(f"{PROCESSES}={given}: expected how many processes share a stage, such as 2 (a GPU each)")
     return int(given)
 
 

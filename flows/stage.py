@@ -9,12 +9,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from flows.cluster import DASK, helped
 from flows.console import told
-from flows.memory import out_of_memory, which_fits
+from flows.memory import UNIT, out_of_memory, which_fits
 from flows.record import device, record
 from flows.references import check
 from flows.several import STARTED, end_with, processes, tell, together
@@ -38,7 +39,7 @@ def main(stage: Stage, table: str | None = None, *, shared: bool = False) -> Non
     name = arguments.name if table else stage_name
     stop.listen()
     if STARTED in os.environ:
-        tell(lambda: stage(name), _reason, stop.here)
+        tell(lambda: stage(name), partial(_reason, stage_name), stop.here)
         return
     if cluster := os.environ.get(DASK):
         stage = helped(stage, stage_name, cluster)
@@ -72,7 +73,7 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool, shared: bool =
             if not out_of_memory(error):
                 raise
             if "RANK" in os.environ:
-                raise ValueError(_reason(error)) from None
+                raise ValueError(_reason(stage_name, error)) from None
             raise ValueError(which_fits(stage_name, name, error)) from None
 
     try:
@@ -187,10 +188,11 @@ class Stop:
 stop = Stop()
 
 
-def _reason(error: BaseException) -> str | None:
+def _reason(stage_name: str, error: BaseException) -> str | None:
     """Of a process among several, what is the user's to mend."""
     if out_of_memory(error):
-        return "out of GPU memory: lower the batch, or raise train.micro_batches; either gives another result"
+        training = "raise train.micro_batches or lower train.batch; either gives another result"
+        return f"out of GPU memory: {training if stage_name in UNIT else 'lower batch, which gives another result'}"
     return explain(error) if mendable(error) else None
 
 

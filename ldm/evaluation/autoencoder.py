@@ -1,11 +1,11 @@
 """The evaluate_autoencoder stage: how well pictures come back, and the health of the latents in between."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ldm.autoencoder.health import health_of
@@ -21,10 +21,12 @@ from ldm.evaluation.fidelity import InceptionScore
 from ldm.evaluation.figure import Means
 from ldm.evaluation.jackknife import of_replicates
 from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
+from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
+from ldm.training.several import Processes
 
 BICUBIC = 4
 """The baseline: bicubically this many times smaller, and back."""
@@ -42,20 +44,17 @@ def _reconstruct(
     return to_uint8(decode_tiled(autoencoder, moments.mean, tile, overlap)).cpu(), moments
 
 
-class Reconstruction:
+def _compared(
+    distance: PerceptualDistance, pixels: UInt8[Tensor, "b 3 h w"], back: UInt8[Tensor, "b 3 h w"], batch: int
+) -> dict[str, Tensor]:
     """Pictures against what came back of them, and under `bicubic_` against themselves reduced and enlarged again."""
-
-    def __init__(self, distance: PerceptualDistance) -> None:
-        self._distance, self.means = distance, Means()
-
-    def add(
-        self, ids: Sequence[str], pixels: UInt8[Tensor, "b 3 h w"], back: UInt8[Tensor, "b 3 h w"], batch: int
-    ) -> None:
-        bicubic = torch.stack([enlarge(low_resolution(image, BICUBIC), like=image) for image in pixels])
-        for prefix, made in (("", back), ("bicubic_", bicubic)):
-            perceived = self._distance(padded(made, batch), padded(pixels, batch))[: len(pixels)]
-            values = {"psnr": psnr(made, pixels), "ssim": ssim(made, pixels), self._distance.key: perceived}
-            self.means.add(ids, {prefix + key: value for key, value in values.items()})
+    bicubic = torch.stack([enlarge(low_resolution(image, BICUBIC), like=image) for image in pixels])
+    values = dict[str, Tensor]()
+    for prefix, made in (("", back), ("bicubic_", bicubic)):
+        perceived = distance(padded(made, batch), padded(pixels, batch))[: len(pixels)]
+        found = {"psnr": psnr(made, pixels), "ssim": ssim(made, pixels), distance.key: perceived}
+        values |= {prefix + key: value for key, value in found.items()}
+    return values
 
 
 def _sizes(config: AutoencoderEvaluation, autoencoder: Path, size: int) -> dict[str, Any]:
@@ -92,35 +91,47 @@ def evaluate_autoencoder(
     Fréchet distance of the reconstructions to `reference` (rfid, or rfd_ and the features' name), with Inception their
     score (ris), psnr, ssim, lpips or its stand-in, the same of bicubic reduction and
     enlargement by 4 under `bicubic_`, and the health of the latents channel by channel; what a person should know of
-    them stands in `about`.
+    them stands in `about`. Processes share the batches, and the first writes.
     """
     device = setup(run)
+    processes = Processes(device)
+    processes.join()
     real = Images(images, config.split)
     model = load(autoencoder).to(device)
     for factor in (BICUBIC, model.factor):
         fitting(real.info["size"], factor, str(images))
     extract, distance = extractor(features, device), PerceptualDistance(perceptual, device)
     references = RealStatistics.load(reference, extract)
-    statistics, health, reconstruction = Statistics(), health_of(model), Reconstruction(distance)
-    score: InceptionScore | None = None
     count = min(config.count, len(real))
-    measured = mixed(count, len(real))
-    for start in range(0, count, config.batch):
-        indices = measured[start : start + config.batch]
+
+    def measure(indices: Int64[Tensor, " b"]) -> Measured:
         pixels = real.batch(indices)
         back, moments = _reconstruct(model, padded(pixels, config.batch), device)
-        found, logits = extract(back.to(device))
-        statistics.add(found[: len(pixels)])
-        if logits is not None:
+        features, logits = extract(back.to(device))
+        found = {"mean": moments.mean.cpu(), "std": moments.std.cpu(), "features": features}
+        found |= {} if logits is None else {"logits": logits}
+        values = _compared(distance, pixels, back[: len(pixels)], config.batch)
+        return {name: rows[: len(pixels)] for name, rows in found.items()} | values
+
+    statistics, health, means = Statistics(), health_of(model), Means()
+    score: InceptionScore | None = None
+    for indices, measured in shared(mixed(count, len(real)).split(config.batch), measure, processes):
+        values = dict(measured)
+        statistics.add(values.pop("features"))
+        if "logits" in values:
             score = score or InceptionScore()
-            score.add(logits[: len(pixels)])
-        health.add(Moments(moments.mean[: len(pixels)], moments.std[: len(pixels)]))
-        reconstruction.add([real.ids[i] for i in indices.tolist()], pixels, back[: len(pixels)], config.batch)
-        yield Progress(done=start + len(pixels), total=count, unit="pictures")
+            score.add(values.pop("logits"))
+        health.add(Moments(values.pop("mean").to(device), values.pop("std").to(device)))
+        means.add([real.ids[i] for i in indices.tolist()], values)
+        yield Progress(done=statistics.count, total=count, unit="pictures")
+
+    processes.leave()
+    if not processes.first:
+        return
     key, latents = f"r{extract.key('fd')}", health.report()
     figures = {key: references.distance(statistics), **references.beside(key)}
-    figures |= reconstruction.means.figures() | _latent_figures(latents)
-    intervals = {key: references.distance_interval(statistics), **reconstruction.means.intervals()}
+    figures |= means.figures() | _latent_figures(latents)
+    intervals = {key: references.distance_interval(statistics), **means.intervals()}
     if score:
         key, parts = f"r{extract.key('is')}", score.scores()
         figures |= {key: parts.mean().item(), f"{key}_std": parts.std(correction=0).item()}

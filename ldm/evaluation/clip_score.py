@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ldm.data.pictures import to_float
-from ldm.evaluation.figure import Interval, Row, mean_interval
+from ldm.evaluation.figure import Figure, Interval, Row, mean_interval
+from ldm.evaluation.shared import Measured
 from ldm.files import read_json
 from ldm.nn.clip import load
 
@@ -18,7 +19,7 @@ PUBLISHED = "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"
 Scores of other models are on other scales: only this one's is called clip_score."""
 
 
-class ClipScore:
+class ClipScore(Figure):
     """`clip_score`, max(0, 100 x mean cosine between each sample and its caption), with a CLIP from a local folder."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -35,14 +36,17 @@ class ClipScore:
         self.key = "clip_score" if clip.sha256 == PUBLISHED else "clip_score_unpublished"
 
     @torch.no_grad()
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
+    def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured:
         for row in rows:
             if row["caption"] is None:
                 raise ValueError(f"sample of {row['id']} has no caption; leave clip_score out of figures")
         captions = [row["caption"] for row in rows] + [rows[-1]["caption"]] * (len(pixels) - len(rows))
         cosines = self._clip.similarity(to_float(pixels.to(self._device)), captions)
+        return {"scores": (100 * cosines[: len(rows)].double()).cpu()}
+
+    def add(self, rows: Sequence[Row], measured: Measured) -> None:
         self._ids += [row["id"] for row in rows]
-        self._scores += (100 * cosines[: len(rows)].double()).tolist()
+        self._scores += measured["scores"].tolist()
 
     def figures(self) -> dict[str, float]:
         return {self.key: max(0.0, sum(self._scores) / len(self._scores))}

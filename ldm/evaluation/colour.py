@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ldm.data.pictures import decode_map
 from ldm.data.shards import Images
-from ldm.evaluation.figure import Interval, Row, share_interval
+from ldm.evaluation.figure import Figure, Interval, Row, share_interval
+from ldm.evaluation.shared import Measured
 
 LEAST, MOST, WRONG = 0.5, 2.0, 0.5
 """A captioned colour covers between LEAST and MOST of its expected area, any other colour less than WRONG of it."""
@@ -78,7 +79,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-class CaptionColourFigure:
+class CaptionColourFigure(Figure):
     """`caption_colour`, the fraction of samples that are right; beside it in `about` the same of their originals."""
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -87,15 +88,23 @@ class CaptionColourFigure:
         self._ids: list[str] = []
         self._originals: dict[str, bool] = {}
 
-    def add(self, pixels: UInt8[Tensor, "b 3 h w"], rows: Sequence[Row]) -> None:
+    def measure(self, pixels: UInt8[Tensor, "b 3 h w"], rows: Sequence[Row]) -> Measured:
+        right = []
         for image, row in zip(pixels, rows, strict=False):  # pixels may be padded beyond the rows
             if row["caption"] is None:
                 raise ValueError(f"sample of {row['id']} has no caption; leave caption_colour out of figures")
-            self._ids.append(row["id"])
-            self._right.append(self._rule.right(image, row["caption"], row["id"]))
+            right.append(self._rule.right(image, row["caption"], row["id"]))
             if row["id"] not in self._originals:
                 original = self._rule.original(row["id"])
                 self._originals[row["id"]] = self._rule.right(original, row["caption"], row["id"])
+        originals = [self._originals[row["id"]] for row in rows]
+        return {"right": torch.tensor(right), "originals": torch.tensor(originals)}
+
+    def add(self, rows: Sequence[Row], measured: Measured) -> None:
+        ids = [row["id"] for row in rows]
+        self._ids += ids
+        self._right += measured["right"].tolist()
+        self._originals |= zip(ids, measured["originals"].tolist(), strict=True)
 
     def figures(self) -> dict[str, float]:
         return {"caption_colour": sum(self._right) / len(self._right)}

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ldm.data.randomness import generator
 from ldm.evaluation.features import Extractor
-from ldm.evaluation.figure import Interval, Row
+from ldm.evaluation.figure import Figure, Interval, Row
 from ldm.evaluation.jackknife import of_replicates
+from ldm.evaluation.shared import Measured
 from ldm.evaluation.statistics import RealStatistics, Statistics
 
 SPLITS = 10
@@ -57,7 +58,7 @@ def splits(start: int, stop: int) -> Int[Tensor, " n"]:
     return torch.cat(orders)[start % SPLITS :][: stop - start]
 
 
-class Fidelity:
+class Fidelity(Figure):
     """Distances of the samples' features to a reference, and with Inception their score."""
 
     def __init__(self, reference: Path, extract: Extractor, device: torch.device) -> None:
@@ -65,12 +66,16 @@ class Fidelity:
         self._statistics, self._score = Statistics(), InceptionScore()
         self._scored = False
 
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
+    def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured:
         features, logits = self._extract(pixels.to(self._device))
-        self._statistics.add(features[: len(rows)])
-        if logits is not None:
+        measured = {"features": features[: len(rows)]}
+        return measured if logits is None else measured | {"logits": logits[: len(rows)]}
+
+    def add(self, rows: Sequence[Row], measured: Measured) -> None:
+        self._statistics.add(measured["features"])
+        if "logits" in measured:
             self._scored = True
-            self._score.add(logits[: len(rows)])
+            self._score.add(measured["logits"])
 
     @cached_property
     def _distances(self) -> dict[str, float]:

@@ -9,6 +9,8 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from ldm.data.pictures import decode
+from ldm.evaluation.shared import Measured
+from ldm.training.several import Processes
 
 CONFIDENCE = 0.95
 Row = Mapping[str, Any]
@@ -17,16 +19,22 @@ Interval = tuple[float, float]
 
 @runtime_checkable
 class Figure(Protocol):
-    """A group of figures, fed the samples batch by batch: pixels padded to the batch, and the rows that are real.
+    """A group of figures of samples, batch by batch: pixels padded to the batch, and the rows that are real.
 
-    `figures` come under honest keys, `intervals` (95 %) under the same keys, for those figures that have one; `about`
-    says how they were measured.
+    `measure` does what takes time, in one of the processes that share the samples, and `add` takes it in, in all of
+    them and in order. `figures` come under honest keys, `intervals` (95 %) under the same keys, for those figures that
+    have one; `about` says how they were measured. These three are asked of the first process alone.
     """
 
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None: ...
+    def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured: ...
+    def add(self, rows: Sequence[Row], measured: Measured) -> None: ...
     def figures(self) -> dict[str, float]: ...
     def intervals(self) -> dict[str, Interval]: ...
     def about(self) -> dict[str, Any]: ...
+
+    def complete(self, processes: Processes) -> None:
+        """What `processes` have to look at together after the last sample; for most it is nothing."""
+        return
 
 
 def mean_interval(values: Sequence[float], ids: Sequence[str]) -> Interval | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from torch import Tensor
 from ldm.data.batches import mixed
 from ldm.data.shards import Images
 from ldm.evaluation.features import Extractor
-from ldm.evaluation.figure import Interval, Row, share_interval
+from ldm.evaluation.figure import Figure, Interval, Row, share_interval
 from ldm.evaluation.reconstruction import central
+from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import padded, rounded
+from ldm.training.several import Processes
 
 RATE = 0.01
 """Of pictures that the model has never seen, the share that is called memorised by each way of comparing."""
@@ -114,7 +115,7 @@ class Verdict:
         return {"memorised": int(self.memorised.sum())} | {name: rounded(value) for name, value in numbers.items()}
 
 
-class Neighbours:
+class Neighbours(Figure):
     """`memorised`: the share of samples that are a training picture or nearly one; in `about`, neighbours of the first.
 
     Pictures are compared twice: by the features of the row, and by their pixels at 16 x 16, which know a copy that was
@@ -147,14 +148,39 @@ class Neighbours:
         self._made: dict[str, list[Pairs]] = {name: [] for name in self._ways}
         self._rows: list[dict[str, Any]] = []
         self._size: tuple[int, int] = (0, 0)
+        self._verdicts: dict[str, Verdict] = {}
 
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
-        made = pixels[: min(len(rows), MOST - len(self._rows))]
-        self._size = (pixels.shape[2], pixels.shape[3])
-        if len(made):
-            for name, way in self._ways.items():
-                self._made[name].append(way.pairs(made))
-        self._rows += [{"seed": row["seed"], "id": row["id"]} for row in rows[: len(made)]]
+    def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured:
+        if len(self._rows) == MOST:
+            return {}
+        return {"size": torch.tensor(pixels.shape[2:])} | self._pairs(pixels[: len(rows)])
+
+    def add(self, rows: Sequence[Row], measured: Measured) -> None:
+        room = MOST - len(self._rows)
+        if room:
+            height, width = measured["size"].tolist()
+            self._size = (height, width)
+            for name, pairs in self._made.items():
+                pairs.append(measured[name][:, :room])
+        self._rows += [{"seed": row["seed"], "id": row["id"]} for row in rows[:room]]
+
+    def complete(self, processes: Processes) -> None:
+        """The training pictures are read once, batch by batch, and only distances are kept of them, in the first."""
+        strangers = ((images, part) for images, chosen in self._held_out for part in chosen.split(self._batch))
+        real: dict[str, list[Pairs]] = {name: [] for name in self._ways}
+        for _, pairs in shared(strangers, lambda batch: self._pairs(self._read(*batch)), processes):
+            for name, parts in real.items():
+                parts.append(pairs[name])
+        for name, way in self._ways.items():
+            held_out = torch.cat(real[name], dim=1)
+            scale = way.scale(held_out)
+            samples = Queries(torch.cat(self._made[name], dim=1), scale)
+            self._verdicts[name] = Verdict(samples=samples, held_out=Queries(held_out, scale), rank=self._rank)
+        positions = torch.arange(len(self._train)).split(self._batch)
+        for seen, vectors in shared(positions, self._vectors, processes):
+            for name, verdict in self._verdicts.items() if processes.first else ():
+                verdict.samples.see(vectors[name], int(seen[0]))
+                verdict.held_out.see(vectors[name], int(seen[0]))
 
     def figures(self) -> dict[str, float]:
         return {"memorised": self._memorised.double().mean().item()}
@@ -197,29 +223,12 @@ class Neighbours:
     def _memorised(self) -> Bool[Tensor, " b"]:
         return torch.stack([verdict.memorised for verdict in self._verdicts.values()]).any(0)
 
-    @cached_property
-    def _verdicts(self) -> dict[str, Verdict]:
-        """Of each way. The training pictures are read once, batch by batch, and only distances are kept of them."""
-        real: dict[str, list[Pairs]] = {name: [] for name in self._ways}
-        for images, indices in (
-            (images, part) for images, chosen in self._held_out for part in chosen.split(self._batch)
-        ):
-            pixels = self._read(images, indices)
-            for name, way in self._ways.items():
-                real[name].append(way.pairs(pixels))
-        verdicts = {}
-        for name, way in self._ways.items():
-            held_out = torch.cat(real[name], dim=1)
-            scale = way.scale(held_out)
-            samples = Queries(torch.cat(self._made[name], dim=1), scale)
-            verdicts[name] = Verdict(samples=samples, held_out=Queries(held_out, scale), rank=self._rank)
-        for start in range(0, len(self._train), self._batch):
-            pixels = self._read(self._train, torch.arange(start, min(start + self._batch, len(self._train))))
-            for name, way in self._ways.items():
-                vectors = way.vectors(pixels)
-                verdicts[name].samples.see(vectors, start)
-                verdicts[name].held_out.see(vectors, start)
-        return verdicts
+    def _pairs(self, pixels: Batch) -> dict[str, Tensor]:
+        return {name: way.pairs(pixels) for name, way in self._ways.items()}
+
+    def _vectors(self, positions: Int64[Tensor, " b"]) -> dict[str, Tensor]:
+        pixels = self._read(self._train, positions)
+        return {name: way.vectors(pixels) for name, way in self._ways.items()}
 
     def _read(self, images: Images, indices: Int64[Tensor, " b"]) -> Batch:
         """Real pictures as large as the samples: their middle, where samples are smaller."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from ldm.data.pictures import PSNR_OF_EQUAL, decode, decode_map, psnr
 from ldm.data.shards import Images
 from ldm.evaluation.features import Extractor
-from ldm.evaluation.figure import Interval, Means, Row
+from ldm.evaluation.figure import Figure, Interval, Means, Row
 from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, ssim
+from ldm.evaluation.shared import Measured
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 
 EDGES = np.linspace(0, 1, 11)
@@ -48,25 +49,28 @@ class Distances:
 class Holes:
     """What is measured of fills besides: in the hole, and apart by how much of the picture the hole hid."""
 
+    NAMES = ("hole_bins", "hole_made", "hole_originals")
+
     def __init__(self, reference: Path, extract: Extractor, device: torch.device) -> None:
         self._real, self._extract, self._device = RealStatistics.load(reference, extract), extract, device
         self._all = Distances(self._real, extract)
         self._bins: dict[int, tuple[Means, Distances]] = {}
         self._counts: dict[int, int] = {}
 
-    def add(
+    def measure(
         self,
-        ids: Sequence[str],
         masks: Bool[Tensor, "b h w"],
-        values: Mapping[str, Tensor],
         made: UInt8[Tensor, "batch 3 h w"],
         real: UInt8[Tensor, "batch 3 h w"],
-    ) -> None:
-        """Pictures padded to the batch; `values` has one number a real row for each figure."""
-        count = len(ids)
-        features = [self._extract(pixels.to(self._device))[0][:count] for pixels in (made, real)]
+    ) -> dict[str, Tensor]:
+        """Under NAMES; pictures are padded to the batch."""
+        features = [self._extract(pixels.to(self._device))[0][: len(masks)] for pixels in (made, real)]
+        return dict(zip(self.NAMES, [area_bins(masks), *features], strict=True))
+
+    def add(self, ids: Sequence[str], values: Mapping[str, Tensor], measured: Measured) -> None:
+        """`values` has one number a picture for each figure."""
+        bins, *features = (measured[name] for name in self.NAMES)
         self._all.add(features[0], features[1])
-        bins = area_bins(masks)
         for number in bins.unique().tolist():
             here = bins == number
             means, distances = self._bins.setdefault(number, (Means(), Distances(self._real, self._extract)))
@@ -93,7 +97,7 @@ class Holes:
         }
 
 
-class Paired:
+class Paired(Figure):
     """Each sample against its original, and where there is one, the enlarged low-resolution image under `bicubic_`.
 
     psnr, ssim and the perceptual distance are of whole pictures, as in the paper; where a hole was filled, `psnr_hole`
@@ -106,28 +110,36 @@ class Paired:
         self._index = {id: index for index, id in enumerate(self._images.ids)}
         self._means, self._originals = Means(), set[str]()
 
-    def add(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> None:
+    def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured:
         originals = torch.stack([central(self._original(row), *pixels.shape[2:]) for row in rows])
-        ids, batch, made = [row["id"] for row in rows], len(pixels), pixels[: len(rows)]
-        self._originals |= set(ids)
-        values = self._measured(made, originals, batch)
+        batch, made = len(pixels), pixels[: len(rows)]
+        measured = self._compared(made, originals, batch)
         if self._holes is not None:
             masks = torch.stack([_mask(row, *pixels.shape[2:]) for row in rows])
-            values["psnr_hole"] = psnr_within(made, originals, masks)
-            self._holes.add(ids, masks, values, pixels, padded(originals, batch))
-        self._means.add(ids, values)
+            measured["psnr_hole"] = psnr_within(made, originals, masks)
+            measured |= self._holes.measure(masks, pixels, padded(originals, batch))
         low = [row["low_resolution"] for row in rows]
         if None not in low:
             bicubic = torch.stack([enlarge(decode(image["bytes"]), like=originals[0]) for image in low])
-            beside = self._measured(bicubic, originals, batch)
-            self._means.add(ids, {f"bicubic_{key}": value for key, value in beside.items()})
+            beside = self._compared(bicubic, originals, batch)
+            measured |= {f"bicubic_{key}": value for key, value in beside.items()}
+        return measured
+
+    def add(self, rows: Sequence[Row], measured: Measured) -> None:
+        ids = [row["id"] for row in rows]
+        self._originals |= set(ids)
+        values = {key: numbers for key, numbers in measured.items() if key not in Holes.NAMES}
+        if self._holes is not None:
+            of_fills = {key: numbers for key, numbers in values.items() if not key.startswith("bicubic_")}
+            self._holes.add(ids, of_fills, measured)
+        self._means.add(ids, values)
 
     def _original(self, row: Row) -> UInt8[Tensor, "3 h w"]:
         if row["id"] not in self._index:
             raise ValueError(f"sample of {row['id']}: there is no such picture in the split that it was drawn for")
         return self._images.pixels(self._index[row["id"]])
 
-    def _measured(self, made: Batch, real: Batch, batch: int) -> dict[str, Tensor]:
+    def _compared(self, made: Batch, real: Batch, batch: int) -> dict[str, Tensor]:
         distance = self._perceptual(padded(made, batch), padded(real, batch))[: len(real)]
         return {"psnr": psnr(made, real), "ssim": ssim(made, real), self._perceptual.key: distance}
 

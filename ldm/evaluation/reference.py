@@ -1,23 +1,26 @@
 """The reference stage: feature statistics of real pictures."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ldm.config import Run
 from ldm.data.batches import mixed
-from ldm.data.draws import View, central
+from ldm.data.draws import central
 from ldm.data.shards import Images
 from ldm.evaluation.config import Reference
-from ldm.evaluation.features import Extractor, extractor
+from ldm.evaluation.features import extractor
+from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
 from ldm.files import fresh_folder, identity, write_manifest
 from ldm.progress import Progress
 from ldm.training.exact import setup
+from ldm.training.several import Processes
 
 FEWEST = 8
 """Pictures a reference needs: a floor between halves, neighbours within them."""
@@ -32,9 +35,11 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
 
     statistics.safetensors (mean, covariance, scale, the first features themselves) and reference.json (features,
     weights hash, counts, floor, train against held-out where the data has both). Pictures are read batch by batch;
-    only features stay in memory, the first so many.
+    only features stay in memory, the first so many. Processes share the batches, and the first writes.
     """
     device = setup(run)
+    processes = Processes(device)
+    processes.join()
     real = Images(images, config.split)
     if len(real) < FEWEST:
         raise ValueError(f"{images}: split {config.split} has {len(real)} pictures; a reference needs {FEWEST}")
@@ -45,27 +50,37 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
         raise ValueError(f"{images}: pictures of {whole} pixels have no crop of {side}; lower the reference's crop")
     view = central(whole, side)
     extract = extractor(features, device)
+
+    def measure(images: Images, chosen: Int[Tensor, " b"]) -> Measured:
+        found, _ = extract(padded(view.of(images.batch(chosen)), config.batch).to(device))
+        return {"features": found[: len(chosen)]}
+
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
-    part, total = Statistics(keep=0), len(real) + equal
+    part, held, total = Statistics(keep=0), Statistics(keep=0), len(real) + equal
     compared = torch.zeros(len(real), dtype=torch.bool)
     if equal:
         compared[mixed(equal, len(real))] = True
-    for indices, found in _features(real, torch.arange(len(real)), config.batch, view, extract, device):
+    for indices, measured in shared(torch.arange(len(real)).split(config.batch), partial(measure, real), processes):
+        found = measured["features"]
         every.add(found)
         part.add(found[compared[indices]])
         for parity, half in enumerate(halves):
             half.add(found[indices % 2 == parity])
-        yield Progress(done=int(indices[-1]) + 1, total=total, unit="pictures")
+        yield Progress(done=every.count, total=total, unit="pictures")
+    if opposite:
+        chosen = mixed(equal, len(opposite[1])).sort().values
+        for _, measured in shared(chosen.split(config.batch), partial(measure, opposite[1]), processes):
+            held.add(measured["features"])
+            yield Progress(done=len(real) + held.count, total=total, unit="pictures")
+
+    processes.leave()
+    if not processes.first:
+        return
     statistics = RealStatistics.of(every, halves, extract)
     about: dict[str, Any] = {"split": config.split, "size": side, "batch": config.batch, "images": identity(images)}
     if opposite:
-        split, others = opposite
-        held = Statistics(keep=0)
-        for _, found in _features(others, mixed(equal, len(others)).sort().values, config.batch, view, extract, device):
-            held.add(found)
-            yield Progress(done=len(real) + held.count, total=total, unit="pictures")
         distance = rounded(statistics.between(part, held))
-        about["train"] = {"frechet_distance": distance, "split": split, "count": equal}
+        about["train"] = {"frechet_distance": distance, "split": opposite[0], "count": equal}
     folder = fresh_folder(out)
     statistics.save(folder, about)
     write_manifest(folder)
@@ -78,12 +93,3 @@ def _opposite(folder: Path, split: str, real: Images) -> tuple[str, Images] | No
         if counts.get(other, 0) >= FEWEST:
             return other, Images(folder, other)
     return None
-
-
-def _features(
-    images: Images, indices: Int[Tensor, " n"], batch: int, view: View, extract: Extractor, device: torch.device
-) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
-    """Positions, and features of `view` of the pictures, a batch at a time."""
-    for chosen in indices.split(batch):
-        found, _ = extract(padded(view.of(images.batch(chosen)), batch).to(device))
-        yield chosen, found[: len(chosen)]

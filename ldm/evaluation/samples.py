@@ -1,7 +1,7 @@
 """The evaluate stage: figures of samples, against real pictures and against what each sample was made from."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from ldm.evaluation.figure import Figure, Row, pictures
 from ldm.evaluation.neighbours import Neighbours
 from ldm.evaluation.paired import Holes, Paired
 from ldm.evaluation.reconstruction import PerceptualDistance
+from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
+from ldm.training.several import Processes
 
 COLUMNS = ["id", "seed", "image", "caption", "low_resolution", "mask"]
 FEWEST = 8
@@ -42,9 +44,11 @@ def evaluate(
     Samples are a model's or another method's. `images` are the prepared pictures that their conditions came from,
     `reference` a folder that the reference stage wrote with the same `features`, `clip` the weights that captions are
     held against pictures with. The figures are those named in `config.figures`. In memory are one batch of pictures and
-    numbers of the others.
+    numbers of the others. Processes share the batches, and the first writes.
     """
     device = setup(run)
+    processes = Processes(device)
+    processes.join()
     identity(samples)
     sampling = read_json(samples / "sampling.json")
     _check(config, samples, sampling)
@@ -61,22 +65,37 @@ def evaluate(
         "clip_score": lambda: ClipScore(clip, device),
         "neighbours": lambda: Neighbours(images, extract, device, config.batch),
     }
-    made = [choose[name]() for name in config.figures]
+    made = {name: choose[name]() for name in config.figures}
     files = sorted(samples.glob("samples-*.parquet"))
     total, done = sum(pq.read_metadata(file).num_rows for file in files), 0
     if total < FEWEST:
         raise ValueError(f"{samples}: {total} samples; figures need at least {FEWEST}")
-    rows = (row for file in files for row in _rows(file))
-    while chunk := list(itertools.islice(rows, config.batch)):
+
+    def measure(chunk: Sequence[Row]) -> Measured:
         pixels = padded(pictures(chunk), config.batch)
-        for figure in made:
-            figure.add(pixels, chunk)
+        return {
+            f"{name}.{key}": tensor
+            for name, figure in made.items()
+            for key, tensor in figure.measure(pixels, chunk).items()
+        }
+
+    rows = (row for file in files for row in _rows(file))
+    chunks = iter(lambda: list(itertools.islice(rows, config.batch)), [])
+    for chunk, measured in shared(chunks, measure, processes):
+        for name, figure in made.items():
+            figure.add(chunk, {key[len(name) + 1 :]: of for key, of in measured.items() if key.startswith(f"{name}.")})
         done += len(chunk)
         yield Progress(done=done, total=total, unit="pictures")
-    figures = {key: rounded(value) for figure in made for key, value in figure.figures().items()}
-    intervals = {key: [rounded(end) for end in ends] for figure in made for key, ends in figure.intervals().items()}
+    for figure in made.values():
+        figure.complete(processes)
+    processes.leave()
+    if not processes.first:
+        return
+    found = made.values()
+    figures = {key: rounded(value) for figure in found for key, value in figure.figures().items()}
+    intervals = {key: [rounded(end) for end in ends] for figure in found for key, ends in figure.intervals().items()}
     about: dict[str, Any] = {"count": total, "batch": config.batch, "sampling": sampling, "samples": identity(samples)}
-    for figure in made:
+    for figure in found:
         about |= figure.about()
     write_json(out, {"figures": figures, "intervals": intervals, "about": about})
 

@@ -33,7 +33,8 @@ def measured(folder, images, captions, batch=4) -> ClipScore:
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         padded = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)])
-        score.add(padded, rows(*captions)[start : start + batch])
+        part_rows = rows(*captions)[start : start + batch]
+        score.add(part_rows, score.measure(padded, part_rows))
     return score
 
 
@@ -81,4 +82,4 @@ def test_without_a_clip_or_captions_it_says_so(folder, tmp_path):
     with pytest.raises(ValueError, match="clip_score needs weights of kind clip"):
         ClipScore(tmp_path / "none", CPU)
     with pytest.raises(ValueError, match="sample of 1 has no caption; leave clip_score out"):
-        ClipScore(folder, CPU).add(pictures(2, 16), rows("red", None))
+        ClipScore(folder, CPU).measure(pictures(2, 16), rows("red", None))

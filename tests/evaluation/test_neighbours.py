@@ -17,6 +17,7 @@ from ldm.evaluation.neighbours import Neighbours
 from ldm.files import write_json, write_manifest
 from ldm.sources.config import Drawn
 from ldm.sources.drawn import draw, scene
+from ldm.training.several import Processes
 
 CPU = torch.device("cpu")
 TRAIN, TEST, FRESH = 1200, 300, 200
@@ -51,7 +52,8 @@ def measured(folder: Path, pictures: Tensor, none: Path, batch: int = 100) -> Ne
     assert isinstance(figure, Figure)
     for start in range(0, len(pictures), batch):
         rows = [{"seed": i, "id": str(i)} for i in range(start, min(start + batch, len(pictures)))]
-        figure.add(pictures[start : start + batch], rows)
+        figure.add(rows, figure.measure(pictures[start : start + batch], rows))
+    figure.complete(Processes(CPU))
     return figure
 
 

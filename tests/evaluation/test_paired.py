@@ -100,7 +100,7 @@ def test_bins_with_enough_pictures_have_distances(real, none, originals):
     mask[:, :, :11] = True  # 46 %
     made = filled(pictures, mask)
     for _ in range(several):
-        holes.add(ids, mask, {"psnr": psnr(made, pictures)}, made, pictures)
+        holes.add(ids, {"psnr": psnr(made, pictures)}, holes.measure(mask, made, pictures))
     (part,) = holes.about()["area_bins"]
     assert (part["low"], part["high"], part["count"]) == (0.4, 0.5, 24 * several)
     assert part["figures"].keys() == {"psnr", "fd_random_conv", "fd_random_conv_originals"}

@@ -36,7 +36,8 @@ write_manifest(folder / "r")
 figure, score = Fidelity(folder / "r", extract, torch.device("cpu")), InceptionScore()
 figure._statistics = Statistics(keep=1000)  # of 10,000: what costs seconds are distances between those kept
 for _ in range(count // 100):
-    figure.add(pictures(), [{}] * 100)
+    rows = [{}] * 100
+    figure.add(rows, figure.measure(pictures(), rows))
     score.add(torch.randn(100, 1008, generator=generator))
 figure.intervals(), score.scores()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

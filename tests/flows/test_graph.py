@@ -19,7 +19,7 @@ SHOWS = {
     "flows.stage": "iterates the records of a stage and words its errors",
     "flows.console": "writes a line of progress on stderr",
     "flows.cluster": "has others draw batches first, each with the bytes that the stage would give it",
-    "flows.several": "starts a training's processes and passes on their records",
+    "flows.several": "starts a stage's processes and passes on their records",
     "flows.show": "draws the run in Prefect's UI",
     "flows.memory": "says which batch would fit where one did not",
     "flows.server": "starts a Prefect server",

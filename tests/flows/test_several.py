@@ -1,4 +1,4 @@
-"""A training in several processes, as its user starts it: killed in part or whole, and what is refused."""
+"""A stage in several processes, as its user starts it: killed in part or whole, and what is refused."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def test_killed_in_part_or_whole_it_leaves_nothing_running_and_ends_in_the_bytes
             "3",
             "train.micro_batches: 2 cannot be shared by 3 processes, and in exact mode the result depends on it: set",
         ),
-        ("two", "LDM_PROCESSES=two: expected how many processes share a training, such as 2 (a GPU each)"),
+        ("two", "LDM_PROCESSES=two: expected how many processes share a stage, such as 2 (a GPU each)"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(processes, said, project):
@@ -114,3 +114,18 @@ def test_samples_drawn_by_two_processes_are_those_of_one(project):
     said = project.stage("sample", "text-f4", LDM_PROCESSES="2").stderr
     assert "16/16 samples" in said
     assert contents(out) == whole
+
+
+def test_figures_measured_by_two_processes_are_those_of_one(project):
+    project.edit(
+        "features: none, perceptual: none, clip: none, figures: [fidelity, paired], batch: 8}\n    sr-f1",
+        "features: none, perceptual: none, clip: none, figures: [fidelity, paired, neighbours], batch: 5}\n    sr-f1",
+    )
+    project.stage("evaluate", "sr-f4")
+    whole = contents(project.folder / "metrics")
+    for stage, name in (("reference", "scenes-test"), ("evaluate", "sr-f4"), ("evaluate_autoencoder", "kl-f4")):
+        measuring = project.start(sys.executable, "-m", f"flows.{stage}", name, LDM_PROCESSES="2")
+        until(lambda process=measuring: len(children(process)) == 2, measuring)
+        _, said = measuring.communicate(timeout=120)
+        assert measuring.returncode == 0, said
+    assert contents(project.folder / "metrics") == whole
