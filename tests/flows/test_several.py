@@ -108,12 +108,17 @@ def test_what_cannot_be_is_refused_in_one_line(processes, said, project):
     assert done.stderr.count("\n") == 1
 
 
-def test_samples_drawn_by_two_processes_are_those_of_one(project):
-    out = project.folder / "samples/text-f4"
-    whole = contents(out)
-    said = project.stage("sample", "text-f4", LDM_PROCESSES="2").stderr
-    assert "16/16 samples" in said
-    assert contents(out) == whole
+@pytest.mark.parametrize(
+    ("stage", "name", "out", "says"),
+    [
+        ("sample", "text-f4", "samples/text-f4", "16/16 samples"),
+        ("cache_latents", "scenes-pixels", "data/latents/scenes-pixels", "120/120 pictures"),
+    ],
+)
+def test_what_two_processes_make_in_turns_is_what_one_makes(stage, name, out, says, project):
+    whole = contents(project.folder / out)
+    assert says in project.stage(stage, name, LDM_PROCESSES="2").stderr
+    assert contents(project.folder / out) == whole
 
 
 def test_figures_measured_by_two_processes_are_those_of_one(project):
