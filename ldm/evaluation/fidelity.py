@@ -13,7 +13,7 @@ from ldm.data.randomness import generator
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Interval, Row
 from ldm.evaluation.jackknife import of_replicates
-from ldm.evaluation.statistics import RealStatistics, Statistics
+from ldm.evaluation.statistics import NEIGHBOURS, RealStatistics, Statistics, kid_subsets
 
 SPLITS = 10
 """Of the inception score."""
@@ -92,4 +92,10 @@ class Fidelity:
         return intervals
 
     def about(self) -> dict[str, Any]:
-        return self._real.describe(self._statistics.count)
+        samples, real = len(self._statistics.kept), len(self._real.kept)
+        size, subsets = kid_subsets(samples, real)
+        kept = {"samples": samples, "reference": real}
+        return self._real.describe(self._statistics.count) | {
+            "kid": {**kept, "subset": size, "subsets": subsets},
+            "precision_recall": {**kept, "neighbours": NEIGHBOURS},
+        }

@@ -46,7 +46,7 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
     view = central(whole, side)
     extract = extractor(features, device)
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
-    part, total = Statistics(keep=0), len(real) + equal
+    part, total = Statistics(), len(real) + equal
     compared = torch.zeros(len(real), dtype=torch.bool)
     if equal:
         compared[mixed(equal, len(real))] = True
@@ -60,12 +60,15 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
     about: dict[str, Any] = {"split": config.split, "size": side, "batch": config.batch, "images": identity(images)}
     if opposite:
         split, others = opposite
-        held = Statistics(keep=0)
+        held = Statistics()
         for _, found in _features(others, mixed(equal, len(others)).sort().values, config.batch, view, extract, device):
             held.add(found)
             yield Progress(done=len(real) + held.count, total=total, unit="pictures")
-        distance = rounded(statistics.between(part, held))
-        about["train"] = {"frechet_distance": distance, "split": split, "count": equal}
+        distances = {
+            "frechet_distance": rounded(statistics.between(part, held)),
+            "kernel_distance": rounded(statistics.kernel_distance(part.kept, held.kept)[0]),
+        }
+        about["train"] = distances | {"split": split, "count": equal}
     folder = fresh_folder(out)
     statistics.save(folder, about)
     write_manifest(folder)
