@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from ldm.config import load
 from ldm.files import MANIFEST, identity
+from ldm.report.rates import RATES, Rates
 from ldm.report.records import Record, parameter_count, read_history, read_record
 
-RATES = Path("benchmarks/results/rates.json")
 T = TypeVar("T")
 History = dict[str, list[tuple[int, float]]]
 
@@ -109,8 +109,7 @@ class Results:
     autoencoder_metrics: dict[str, Metrics] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
-    rates: Record
-    """benchmarks/results/rates.json; empty where nothing was timed."""
+    rates: Rates
 
     def is_regression(self, samples: Samples) -> bool:
         """Whether they are of a model that was trained to give the mean in one pass."""
@@ -122,7 +121,8 @@ def collect(root: Path) -> Results:
     """Read everything that the stages of `root`/params.yaml have written below `root`."""
     path = root / "params.yaml"
     params = Record(load(path), path)
-    rates = read_record(root / RATES) if (root / RATES).is_file() else Record({}, root / RATES)
+    measured = read_record(root / RATES) if (root / RATES).is_file() else Record({}, root / RATES)
+    rates = Rates(params=params, measured=measured)
     results = Results(params=params, params_text=path.read_text(encoding="utf-8"), rates=rates)
 
     def folders(table: str, place: str, read: Callable[[str, Record, Path], T]) -> dict[str, T]:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from ldm.data.shards import Example, write_shards
 from ldm.files import write_bytes, write_json, write_manifest
+from ldm.report.rates import key
 from tests.report.made import blurred, grid, low, png, scene, write_identity, write_latents, write_model
 
 SIZES = {"small": 32, "large": 320}
@@ -212,11 +213,19 @@ def write_rich(root: Path) -> None:
         about = {"features": "squeezenet", "features_sha256": "ab" * 32, "count": 200}
         values = {"figures": figures, "intervals": {"psnr": [27.1 - order, 27.9 - order]}, "about": about}
         write_json(root / f"metrics/autoencoders/{name}.json", values)
-    speeds = {
-        name: {"images_per_second": 600 / section["sampler"]["num_steps"], "batch": 64, "num_steps": 20}
-        for name, section in written["samples"].items()
+    write_rates(root, written, list(written["samples"]))
+
+
+def write_rates(root: Path, params: dict[str, Any], samples: list[str]) -> None:
+    """Of `samples` and three trainings, with these parameters; and of a row that params.yaml no longer has."""
+    machine = {"device": "NVIDIA H100", "torch": "2.13.0"}
+    rates: dict[str, Any] = {"samples": {"0" * 16: {"name": "gone", **machine, "images_per_second": 1.0}}}
+    for name in samples:
+        speed = 600 / params["samples"][name]["sampler"]["num_steps"]
+        rate = {"name": name, **machine, "images_per_second": speed, "batch": 64, "num_steps": 20}
+        rates["samples"][key(params, "samples", name)] = rate
+    rates["training"] = {
+        key(params, "training", name): {"name": name, **machine, "images_per_second": 310.0, "batch": 32, "hours": 0.21}
+        for name in ("class", "inpaint", "map")
     }
-    trained = {name: {"images_per_second": 310.0, "batch": 32, "hours": 0.21} for name in ("class", "inpaint", "map")}
-    gone = {"gone": {"images_per_second": 1.0, "batch": 1, "num_steps": 1}}
-    rates = {"device": "NVIDIA H100", "torch": "2.13.0", "samples": speeds | gone, "training": trained}
     write_json(root / "benchmarks/results/rates.json", rates)

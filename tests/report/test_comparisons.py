@@ -1,21 +1,26 @@
 """What the page sets side by side: models beside other methods, in pictures, in the paper's tables and in charts."""
 
+import functools
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ldm.files import read_json, write_json
+from ldm.config import load
+from ldm.files import read_json, write_bytes, write_json
 from ldm.report import tradeoffs
 from ldm.report.album import PREVIEW
 from ldm.report.charts import draw_chart, draw_grid
 from ldm.report.collect import collect
-from ldm.report.costs import costs
+from ldm.report.costs import costs, untimed
 from ldm.report.first_stages import table_8
 from ldm.report.paper import paper_tables
 from ldm.report.plots import DARK, LIGHT
+from ldm.report.rates import RATES, Rates
+from ldm.report.records import Record, read_record
 from ldm.report.sections import headlines
 from ldm.report.tables import Table
 
@@ -144,6 +149,47 @@ def test_costs_hold_only_what_params_name(rich_run: Path):
     assert "gone" not in rows
     assert rows["class-s100"]["training, hours"] == "0.21"
     assert rows["super-l2"]["sampling, images/s"] == "600"
+    assert "Measured on NVIDIA H100, PyTorch 2.13.0;" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "gone"),
+    [
+        ("samples.class-10-g1.seed", 8, {"class-10-g1"}),
+        ("diffusion.super.train.steps", 500, {"super", "super-guided"}),
+        ("autoencoders.kl-f4.model.latent_channels", 4, {"class-10-g1", "super", "super-guided", "inpaint"}),
+        ("datasets.large.size", 640, {"inpaint"}),
+        ("run.mode", "fast", {"class-10-g1", "super", "super-guided", "inpaint"}),
+    ],
+)
+def test_rates_of_other_parameters_are_not_shown_and_said_to_be_there(
+    rich_run: Path, tmp_path: Path, place: str, value: object, gone: set[str]
+):
+    """Two presets may use the same names, and a row may change after it was timed."""
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    params = load(root / "params.yaml")
+    *tables, last = place.split(".")
+    functools.reduce(dict.__getitem__, tables, params)[last] = value
+    write_bytes(root / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
+    results = collect(root)
+    named = {"class-10-g1", "super", "super-guided", "inpaint"}
+    assert {name for name in named if not len(results.rates.of("samples", name))} == gone
+    (note,) = [note for note in untimed(results) if note.startswith("Sampling")]
+    assert all(name in note for name in gone) or "more" in note
+    if "class-10-g1" in gone:
+        assert tradeoffs.charts(results)[1].x == "evaluations an image"
+    if "super" in gone:
+        (table,) = [one.table for one in paper_tables(results) if one.number == 5]
+        assert "sampling, images/s" not in texts(table)["super"]
+        assert any(note.startswith("Sampling was timed with other parameters") for note in table.notes)
+
+
+def test_committed_rates_are_those_of_the_preset_that_names_them():
+    """Change the rows of a preset, and its rates are no longer shown: time it again, or leave them out."""
+    root = Path(__file__).parents[2]
+    params = Record(load(root / "presets/sweep-photos.yaml"), "presets/sweep-photos.yaml")
+    rates = Rates(params=params, measured=read_record(root / RATES))
+    assert all(len(rates.of("samples", f"f{f}-s{s}")) for f in (1, 2, 4, 8, 16, 32) for s in (10, 20, 50, 100, 200))
 
 
 def test_memorised_samples_are_said_to_be(page: str):
