@@ -1,9 +1,10 @@
 """Preferences as in table 4 of the paper: who counts, how sure they are, how far raters agree, and every answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,12 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
         first_over_second=each_other,
         raters=raters,
     )
+
+
+def figures(result: Score) -> dict[str, Any]:
+    """The score as plain values, each share beside the counts that it is made of."""
+    shares = {name: one for name, one in vars(result).items() if isinstance(one, Share)}
+    return asdict(result) | {name: asdict(one) | {"share": one.share} for name, one in shares.items()}
 
 
 def write_parquet(path: Path, key: Path, answers: Sequence[Path]) -> None:

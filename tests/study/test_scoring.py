@@ -11,6 +11,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ldm.cli import app
+from ldm.files import read_json, write_json
+from ldm.report import collect, sections
+from ldm.report.records import Record
 from ldm.study.scoring import score, write_parquet
 from ldm.study.statistics import agreement, interval, sign_test, wilson
 
@@ -216,7 +219,37 @@ def test_the_command_prints_the_table_and_one_line_for_a_mistake(exported, tmp_p
     assert "Task 2: over each other" in done.stdout
     assert "100.0 [51.0, 100.0]" in done.stdout
     assert "1 of 1 raters counted; 0 left out" in done.stdout
-    assert json.loads((tmp_path / "figures.json").read_text())["first_over_second"]["chosen"] == 4
+    share = json.loads((tmp_path / "figures.json").read_text())["first_over_second"]
+    assert (share["chosen"], share["answers"], share["share"]) == (4, 4, 1.0)
     assert "Examples" in command("score", "--help").stdout
     failed = command("score", study.key, tmp_path / "absent.json")
     assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
+
+
+def test_the_report_shows_what_the_command_wrote_of_this_very_export(exported, tmp_path):
+    study = exported()
+    files = [answered(study, tmp_path / f"{i}.json", i) for i in range(3)]
+    careless = answered(study, tmp_path / "careless.json", 3, prefer=lambda shown: -RANK[shown])
+    out = study.key.with_name("preferences.json")
+    command = ["study", "score", str(study.key), *map(str, [*files, careless]), "--json", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    names = Record({"first": "careful-model", "second": "hasty-model"}, "params.yaml")
+
+    def shown():
+        return sections.study(collect.read_study("study", names, study.key.parent))
+
+    view = shown()
+    table_4 = [[(cell.value, cell.interval, cell.beside) for cell in row.cells] for row in view.table.rows]
+    never = "0.0 %", "[0.0 %, 24.2 %]", "0 of 12"
+    assert (view.scored, view.table.columns) == (True, ("careful-model", "hasty-model"))
+    assert table_4 == [[never, never], [("100.0 %", "[75.8 %, 100.0 %]", "12 of 12"), never]]
+    assert "of 3 raters; 1 left out" in view.table.notes[0]
+    assert "careful-model over hasty-model 3 : 0 (p = 0.25)" in view.table.notes[2]
+
+    write_json(out, read_json(out) | {"study": "0" * 16})
+    view = shown()
+    assert not view.scored
+    assert [cell.value for row in view.table.rows for cell in row.cells] == ["4 pairs"] * 3 + ["the same pairs"]
+    assert "of another export of this study" in view.table.notes[1]
+    out.unlink()
+    assert len(shown().table.notes) == 1
