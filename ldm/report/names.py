@@ -160,7 +160,16 @@ def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
     if about.get("snapshot"):
         words.append(f"weights of step {plain(about['snapshot'])}")
     if guide := about.get("guide"):
-        words.append(f"guided by {str(guide['kind']).replace('_', ' ')}")
+        distance = f"{guide['distance']}, " if "distance" in guide else ""
+        words.append(f"guided by {str(guide['kind']).replace('_', ' ')} ({distance}scale {plain(guide['scale'])})")
+    if start := about.get("start"):
+        words.append(f"from noised pictures (strength {plain(start['strength'])})")
+    if about.get("keep_known"):
+        words.append("what is known kept at each step")
+    if size := about.get("size"):
+        words.append(f"{size[0]} x {size[1]} px")
+    if patches := about.get("patches"):
+        words.append(f"in patches of {plain(patches['size'])} px")
     return ", ".join(words)
 
 

@@ -3,12 +3,11 @@
 Only the layout is the paper's: no figure is. What was measured against other pictures stands in a table of its own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
-from ldm.report.figures import Column, bicubic_beside, cell, column, ends_of, is_bicubic
+from ldm.report.figures import Column, area_bins, bicubic_beside, cell, column, is_bicubic
 from ldm.report.names import ORIGINALS, head_of, how_sampled, plain
 from ldm.report.records import Record
 from ldm.report.tables import Cell, Row, Table
@@ -142,17 +141,7 @@ def _how(samples: Samples | None, results: Results) -> str:
 
 def _hidden(one: Metrics) -> Column:
     """The figures of pictures of which 40 to 50 % are hidden; none where there were no such."""
-    for entry in one.about.get("area_bins", []):
-        area = Record(entry, one.about.file, "about.area_bins")
-        if all(math.isclose(area.number(end), at) for end, at in zip(("low", "high"), HIDDEN, strict=True)):
-            figures = area.table("figures")
-            return Column(
-                name=one.name,
-                figures={key: figures.number(key) for key in figures},
-                intervals=ends_of(area.table("intervals")),
-                measured={"count": f"{area.count('count'):,}"},
-            )
-    return Column(name=one.name, figures={}, measured={"count": "0"})
+    return area_bins(one).get(HIDDEN) or Column(name=one.name, figures={}, measured={"count": "0"})
 
 
 def _features(about: Record) -> str:

@@ -164,7 +164,7 @@ def _preference(share: Record, *, other: bool = False) -> Cell:
     low, high = share.number("low"), share.number("high")
     if other:
         chosen, low, high = answers - chosen, 1 - high, 1 - low
-    ends = f"[{100 * low:.1f} %, {100 * high:.1f} %]"
+    ends = f"[{100 * low:.1f}, {100 * high:.1f}]"
     return Cell(value=f"{100 * chosen / answers:.1f} %", interval=ends, beside=f"{chosen} of {answers}")
 
 

@@ -16,6 +16,7 @@ from tests.report.made import blurred, grid, low, png, scene, write_identity, wr
 
 SIZES = {"small": 32, "large": 320}
 COUNT = 12
+HOW = ("split", "count", "sampler", "guidance", "guide", "start", "keep_known", "size", "patches")
 SAMPLER = {"kind": "ddim", "num_steps": 20, "eta": 0.0}
 
 
@@ -42,6 +43,10 @@ def params() -> dict[str, Any]:
         "grey": row("grey"),
         "map": row("map"),
         "boxes": row("boxes"),
+        "told-hole": row("text-mask", latents="large"),
+        "started": row("free", start={"strength": 0.5}, size=[64, 32], patches={"size": 32, "overlap": 8}),
+        "guided": row("free", guide={"kind": "clip", "scale": 2.0}),
+        "kept": row("free", latents="large", keep_known=True),
     }
     for guidance in (1.0, 2.0):
         for steps in (10, 20, 50):
@@ -81,6 +86,7 @@ def params() -> dict[str, Any]:
             "grey": model(channels="grey"),
             "map": model(channels="label_map"),
             "boxes": model("layout"),
+            "text-mask": model("text", "mask"),
         },
         "samples": samples,
         "methods": methods,
@@ -122,8 +128,9 @@ def write_data(folder: Path, size: int) -> None:
 
 def write_made(folder: Path, about: dict[str, Any], size: int, strength: int, foreign: bool) -> None:
     folder.mkdir(parents=True)
-    kind = about["condition"]["channels"]
-    kind = about["condition"]["tokens"] if kind == "none" else kind
+    condition = about["condition"]
+    kind = "mask" if about.get("keep_known") else condition["channels"]
+    kind = condition["tokens"] if kind == "none" else kind
     rows, images = [], []
     for i in range(COUNT):
         original, caption = picture(1000 + i, size)
@@ -136,7 +143,7 @@ def write_made(folder: Path, about: dict[str, Any], size: int, strength: int, fo
                 "seed": i,
                 "image": png(made),
                 "label": i % 2 if kind == "label" else None,
-                "caption": caption if kind == "text" else None,
+                "caption": caption if condition["tokens"] == "text" else None,
                 "low_resolution": png(low(original)) if kind == "low_resolution" else None,
                 "shown": png(given) if given else None,
             }
@@ -197,7 +204,7 @@ def write_rich(root: Path) -> None:
     for name in chosen["diffusion"]:
         write_model(root / "models/diffusion" / name, {"loss": 1.0}, "samples.png")
     for order, (name, section) in enumerate((chosen["samples"] | chosen["methods"]).items()):
-        about = {key: section[key] for key in ("split", "count", "sampler", "guidance", "guide") if key in section}
+        about = {key: section[key] for key in HOW if key in section}
         if "model" in section:
             condition = chosen["diffusion"][section["model"]]["condition"]
             about["condition"] = {part: kind["kind"] for part, kind in condition.items()}

@@ -23,6 +23,7 @@ from ldm.report.rates import RATES, Rates
 from ldm.report.records import Record, read_record
 from ldm.report.sections import headlines
 from ldm.report.tables import Table
+from tests.report.rich import picture
 
 Built = Callable[[Path, Path], str]
 
@@ -57,17 +58,67 @@ def heads_of_strips(page: str) -> list[list[str]]:
 
 def test_each_condition_that_can_be_looked_at_has_a_strip_with_all_methods(page: str):
     assert heads_of_strips(page) == [
+        ["with its hole", "kept", "original"],
         ["low resolution", "bicubic", "super", "super-l2", "super-guided", "original"],
         ["with its hole", "inpaint", "lama", "original"],
         ["grey", "grey", "original"],
         ["label map", "map", "original"],
         ["layout", "boxes", "original"],
+        ["with its hole", "told-hole", "original"],
     ]
 
 
 def test_prompts_stand_over_their_samples(page: str):
     section = page[page.index('id="task-text"') :]
     assert section.index("<figcaption>a ") < section.index("<img")
+
+
+def test_prompts_stand_over_the_rows_of_strips(page: str):
+    section = page[page.index('id="task-text-mask"') :]
+    rows = re.findall(r'<th scope="rowgroup" colspan="3">(a [a-z]+ [a-z]+)</th></tr>\s*<tr><td><a[^>]*><img', section)
+    assert rows[:8] == [picture(1000 + i, 32)[1] for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("started", "DDIM, 20 steps, from noised pictures (strength 0.5), 64 x 32 px, in patches of 32 px"),
+        ("guided", "DDIM, 20 steps, guided by clip (scale 2)"),
+        ("kept", "DDIM, 20 steps, what is known kept at each step"),
+    ],
+)
+def test_everything_chosen_for_sampling_is_said(
+    page: str, tables: dict[int, dict[str, dict[str, str]]], name: str, how: str
+):
+    assert tables[6 if name == "kept" else 1][name]["beside"] == how
+    assert f"{name} ({how}), sheet.png" in page
+    if name == "guided":
+        assert f"{how}, conditions of the test part" in page
+
+
+def test_figures_of_fills_stand_apart_by_area(page: str):
+    table = page[page.index("lama: figures by the part of the picture that was hidden") :]
+    table = table[: table.index("</table>")]
+    assert re.findall(r'<th scope="col">([^<]*)</th>', table) == ["10 to 20 %", "40 to 50 %"]
+    assert re.search(r'<th scope="row">Pictures</th>\s*<td>40</td>\s*<td>40</td>', table)
+    assert table.count("<td>0.246 <small>[0.230, 0.260]</small></td>") == 2
+    assert "<td>5.1</td>" in table
+
+
+def test_unconditional_text_and_class_tables_have_their_figures(tables: dict[int, dict[str, dict[str, str]]]):
+    distance = "Fréchet distance, squeezenet features ↓"
+    assert tables[1]["free"] == {
+        "beside": "DDIM, 20 steps",
+        distance: "6 [5.6, 6.6]",
+        "Precision, squeezenet features ↑": "0.710",
+        "Recall, squeezenet features ↑": "0.480",
+        "parameters": "2.05 M",
+    }
+    assert tables[2]["text"][distance] == "6.3 [5.9, 6.9]"
+    assert tables[2]["text"]["beside"] == "DDIM, 20 steps, guidance 2"
+    assert "Precision, squeezenet features ↑" not in tables[2]["text"]
+    assert tables[3]["class-50-g2"][distance] == "7.1 [6.7, 7.7]"
+    assert tables[3]["class-s100"]["Recall, squeezenet features ↑"] == "0.480"
 
 
 def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_report: Path):
@@ -79,7 +130,7 @@ def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_
 def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str, str]]]):
     assert list(tables) == [1, 2, 3, 5, 6, 7, 9]
     assert list(tables[5]) == ["bicubic", "super", "super-l2", "super-guided"]
-    assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution"
+    assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution (scale 4)"
     assert tables[5]["super-l2"]["beside"] == "regression, one pass"
     assert tables[5]["bicubic"]["beside"] == "bicubic enlargement"
     assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"

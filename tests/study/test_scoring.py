@@ -240,9 +240,9 @@ def test_the_report_shows_what_the_command_wrote_of_this_very_export(exported, t
 
     view = shown()
     table_4 = [[(cell.value, cell.interval, cell.beside) for cell in row.cells] for row in view.table.rows]
-    never = "0.0 %", "[0.0 %, 24.2 %]", "0 of 12"
+    never = "0.0 %", "[0.0, 24.2]", "0 of 12"
     assert (view.scored, view.table.columns) == (True, ("careful-model", "hasty-model"))
-    assert table_4 == [[never, never], [("100.0 %", "[75.8 %, 100.0 %]", "12 of 12"), never]]
+    assert table_4 == [[never, never], [("100.0 %", "[75.8, 100.0]", "12 of 12"), never]]
     assert "of 3 raters; 1 left out" in view.table.notes[0]
     assert "careful-model over hasty-model 3 : 0 (p = 0.25)" in view.table.notes[2]
 
