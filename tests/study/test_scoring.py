@@ -16,6 +16,7 @@ from ldm.report import collect, sections
 from ldm.report.records import Record
 from ldm.study.scoring import score, write_parquet
 from ldm.study.statistics import agreement, interval, sign_test, wilson
+from ldm.study.store import Store
 
 RANK = {"mosaic": 0, "second": 1, "first": 2, "original": 3}
 
@@ -162,6 +163,39 @@ def test_every_answer_is_a_row_with_what_stood_where(exported, tmp_path):
         assert row["chosen"] == row[row["choice"]]
         assert {row["left"], row["right"]} == set(row["comparison"].split(" | "))
     assert {(row["rater"], row["counted"]) for row in rows} == {(f"{1:016x}", False), (f"{2:016x}", True)}
+    assert all(row["finished"] for row in rows)
+
+
+def test_answers_of_who_stopped_are_kept_and_not_counted(exported, tmp_path):
+    study = exported()
+    whole = answered(study, tmp_path / "1.json", 1)
+    store = Store(study.key.with_name("answers.db"), json.loads(study.key.read_text())["study"], study.lists)
+    for number in range(3):
+        store.enrol(f"{number:016x}", "secret")
+    some = [{"choice": "left", "response_ms": 1, "shown_ms": 1, "looks": 1, "trial": t} for t in study.lists[0][:5]]
+    store.record(f"{0:016x}", "secret", some)
+    store.close()
+    answers = [whole, study.key.with_name("answers.db")]
+    result = score(study.key, answers)
+    assert (result.counted, result.unfinished) == (1, 2)  # rater 1 finished, in a file of the page
+    write_parquet(tmp_path / "answers.parquet", study.key, answers)
+    rows = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    stopped = [row for row in rows if not row["finished"]]
+    assert [row["trial"] for row in stopped] == sorted(study.lists[0][:5])
+    assert not any(row["counted"] for row in stopped)
+    assert len(rows) - len(stopped) == 14
+
+
+def test_a_key_that_the_page_was_not_sealed_with_is_refused(exported, tmp_path):
+    study = exported()
+    answers = answered(study, tmp_path / "1.json", 1)
+    assert score(study.key, [answers]).counted == 1
+    values = read_json(study.key)
+    trial = values["trials"][study.lists[1][0]]
+    trial["left"], trial["right"] = trial["right"], trial["left"]
+    write_json(study.key, values)
+    with pytest.raises(ValueError, match=r"key\.json: not the key that .*index\.html was sealed with"):
+        score(study.key, [answers])
 
 
 def test_a_rater_counts_once_and_the_order_of_files_and_answers_does_not_matter(exported, tmp_path):
