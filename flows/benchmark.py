@@ -1,7 +1,8 @@
 """How fast this machine draws and trains what params.yaml names: images a second, for the report.
 
 Rates are not results: they differ on every run, so DVC neither makes nor hashes them; git keeps them beside the name
-of the machine that gave them (`benchmarks/results`). `python -m flows.benchmark --help` has examples.
+of the machine that gave them (`benchmarks/results/rates.json`), each under a hash of the rows that were measured, so
+that presets may share names. `python -m flows.benchmark --help` has examples.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,13 +27,13 @@ from ldm.diffusion.model import load as load_diffusion
 from ldm.diffusion.train import train
 from ldm.files import MANIFEST, read_json, write_json
 from ldm.progress import Progress
+from ldm.report.rates import RATES, Table, key
 from ldm.sampling.config import Samples
 from ldm.sampling.guides import networks
 from ldm.sampling.plan import step_list
 from ldm.sampling.work import Work
 from ldm.training.exact import setup
 
-RATES = Path("benchmarks/results/rates.json")
 WARM, TIMED = 4, 12
 """Training steps before the clock starts, and on it."""
 
@@ -129,22 +130,22 @@ def main() -> None:
     arguments = parser.parse_args()
     everything = arguments.samples is None and arguments.training is None
     try:
-        run = section(load(), Run, "run")
-        jobs = [
+        params = load()
+        run = section(params, Run, "run")
+        jobs: list[tuple[Table, str, list[str] | None, Callable[[str, Run], dict[str, float]]]] = [
             ("samples", "models/diffusion", arguments.samples, sampling_rate),
             ("training", "data/latents", arguments.training, training_rate),
         ]
         here = environment()
         machine = {"device": here["gpu"] if run.device == "cuda" else here["cpu"], "torch": here["torch"]}
-        rates = machine | {"samples": {}, "training": {}}
-        if arguments.out.is_file() and (before := read_json(arguments.out))["device"] == machine["device"]:
-            rates = before | machine
+        rates = read_json(arguments.out) if arguments.out.is_file() else {"samples": {}, "training": {}}
         for kind, place, wanted, measure in jobs:
             if wanted is None and not everything:
                 continue
             for name in made("diffusion" if kind == "training" else kind, place, wanted or []):
-                rates[kind][name] = measure(name, run)
-                print(f"{kind} {name}: {rates[kind][name]['images_per_second']:g} images/s", flush=True)
+                measured = measure(name, run)
+                rates[kind][key(params, kind, name)] = {"name": name, **machine, **measured}
+                print(f"{kind} {name}: {measured['images_per_second']:g} images/s", flush=True)
                 write_json(arguments.out, rates)
     except ValueError as error:
         sys.exit(str(error))

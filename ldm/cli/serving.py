@@ -36,13 +36,17 @@ def serve(
     """
     import uvicorn
 
+    from ldm.study.answers import read_key
+    from ldm.study.config import NO_COMPLETION
     from ldm.study.guards import Rate
     from ldm.study.server import Limits, application
 
     token = owner_token or secrets.token_urlsafe(24)
     database = answers or study / "answers.db"
     limits = Limits(raters=raters, newcomers=Rate(burst=newcomers, per_second=newcomers / 3600))
-    app = application(study / "public", database, token, limits)
+    key = study / "key.json"
+    completion = read_key(key).completion if key.is_file() else NO_COMPLETION  # the key may be kept elsewhere
+    app = application(study / "public", database, token, limits, completion)
     listening = _listen(host, port)
     link = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     typer.echo(f"raters   {link}/")

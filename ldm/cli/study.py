@@ -17,7 +17,9 @@ SCORE = """Examples:
 
 - `ldm study score studies/super-resolution/key.json answers/*.json`
 
-- `ldm study score studies/super-resolution/key.json answers.db --json preferences.json --parquet answers.parquet`"""
+- `ldm study score KEY ANSWERS --json studies/super-resolution/preferences.json`, which the report then shows
+
+- `ldm study score studies/super-resolution/key.json answers.db --parquet answers.parquet`"""
 POWER = """Examples:
 
 - `ldm study power --difference 0.6 --trials 20`
@@ -44,12 +46,12 @@ def score(
         list[Path],
         Argument(help="Files that raters sent, the server's database, results of Label Studio or Mechanical Turk."),
     ],
-    json: Annotated[Path | None, Option(help="Also write the figures to this file.")] = None,
+    json: Annotated[
+        Path | None, Option(help="Also write the figures to this file; the report shows studies/NAME/preferences.json.")
+    ] = None,
     parquet: Annotated[Path | None, Option(help="Also write every answer to this file.")] = None,
 ) -> None:
     """How often each model was preferred to the original (task 1) and to the other model (task 2)."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from ldm.files import write_json
@@ -58,7 +60,7 @@ def score(
     result = scoring.score(key, answers)
     show(result, Console())
     if json:
-        write_json(json, asdict(result))
+        write_json(json, scoring.figures(result))
     if parquet:
         scoring.write_parquet(parquet, key, answers)
 

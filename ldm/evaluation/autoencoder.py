@@ -22,7 +22,7 @@ from ldm.evaluation.figure import Means
 from ldm.evaluation.jackknife import of_replicates
 from ldm.evaluation.reconstruction import PerceptualDistance, enlarge, ssim
 from ldm.evaluation.shared import Measured, shared
-from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
+from ldm.evaluation.statistics import RealStatistics, Statistics, check_comparable, check_side, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
@@ -102,6 +102,8 @@ def evaluate_autoencoder(
         fitting(real.info["size"], factor, str(images))
     extract, distance = extractor(features, device), PerceptualDistance(perceptual, device)
     references = RealStatistics.load(reference, extract)
+    side = check_comparable(reference, images, {config.split, "train"})
+    check_side(reference, side, real.info["size"], real.info["size"])
     count = min(config.count, len(real))
 
     def measure(indices: Int64[Tensor, " b"]) -> Measured:

@@ -14,7 +14,7 @@ from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Figure, Interval, Row
 from ldm.evaluation.jackknife import of_replicates
 from ldm.evaluation.shared import Measured
-from ldm.evaluation.statistics import RealStatistics, Statistics
+from ldm.evaluation.statistics import NEIGHBOURS, RealStatistics, Statistics, kid_subsets
 
 SPLITS = 10
 """Of the inception score."""
@@ -97,4 +97,10 @@ class Fidelity(Figure):
         return intervals
 
     def about(self) -> dict[str, Any]:
-        return self._real.describe(self._statistics.count)
+        samples, real = len(self._statistics.kept), len(self._real.kept)
+        size, subsets = kid_subsets(samples, real)
+        kept = {"samples": samples, "reference": real}
+        return self._real.describe(self._statistics.count) | {
+            "kid": {**kept, "subset": size, "subsets": subsets},
+            "precision_recall": {**kept, "neighbours": NEIGHBOURS},
+        }

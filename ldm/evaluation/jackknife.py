@@ -58,18 +58,36 @@ def frechet_without(
     mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], features: Float[Tensor, "n d"]
 ) -> list[float]:
     """Fréchet distances to the Gaussian of `mean` and `covariance` from `features` (double) without each group."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    member, found = groups(len(features)), []
+    real = mean, covariance, _root(covariance)
+    member = groups(len(features))
+    return [_frechet(*real, *_moments(features[member != group])) for group in range(int(member.max()) + 1)]
+
+
+def frechet_of_pairs_without(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> list[float]:
+    """Fréchet distances between `first` and `second` (double), whose rows are pairs, without each group of pairs."""
+    member, found = groups(len(first)), []
     for group in range(int(member.max()) + 1):
-        rest = features[member != group]
-        centre = rest.mean(0)
-        rest = rest - centre
-        other = rest.T @ rest / (len(rest) - 1)
-        cross = torch.linalg.eigvalsh(root @ other @ root).clamp(min=0).sqrt().sum()
-        traces = covariance.trace() + other.trace() - 2 * cross
-        found.append(((mean - centre).square().sum() + traces).item())
+        kept = member != group
+        mean, covariance = _moments(first[kept])
+        found.append(_frechet(mean, covariance, _root(covariance), *_moments(second[kept])))
     return found
+
+
+def _moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    centre = features.mean(0)
+    rest = features - centre
+    return centre, rest.T @ rest / (len(rest) - 1)
+
+
+def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _frechet(mean: Tensor, covariance: Tensor, root: Tensor, centre: Tensor, other: Tensor) -> float:
+    """Between two Gaussians, of the first also the `root` of its covariance."""
+    cross = torch.linalg.eigvalsh(root @ other @ root).clamp(min=0).sqrt().sum()
+    return ((mean - centre).square().sum() + covariance.trace() + other.trace() - 2 * cross).item()
 
 
 def kid_without(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> list[float]:

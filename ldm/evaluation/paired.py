@@ -33,7 +33,7 @@ class Distances:
 
     def __init__(self, real: RealStatistics, extract: Extractor) -> None:
         self._real, self._key = real, extract.key("fd")
-        self._made, self._originals = Statistics(keep=0), Statistics(keep=0)
+        self._made, self._originals = Statistics(), Statistics()
 
     def add(self, made: Float[Tensor, "b d"], originals: Float[Tensor, "b d"]) -> None:
         self._made.add(made)
@@ -42,8 +42,16 @@ class Distances:
     def to_originals(self) -> dict[str, float]:
         return {f"{self._key}_originals": self._real.between(self._originals, self._made)}
 
+    def interval_to_originals(self) -> dict[str, Interval]:
+        found = self._real.between_interval(self._originals, self._made)
+        return {f"{self._key}_originals": found} if found else {}
+
     def figures(self) -> dict[str, float]:
         return {self._key: self._real.distance(self._made)} | self.to_originals()
+
+    def intervals(self) -> dict[str, Interval]:
+        found = self._real.distance_interval(self._made)
+        return ({self._key: found} if found else {}) | self.interval_to_originals()
 
 
 class Holes:
@@ -82,18 +90,23 @@ class Holes:
     def figures(self) -> dict[str, float]:
         return self._all.to_originals()
 
+    def intervals(self) -> dict[str, Interval]:
+        return self._all.interval_to_originals()
+
     def about(self) -> dict[str, Any]:
         return {"area_bins": [self._bin(number) for number in sorted(self._bins)]}
 
     def _bin(self, number: int) -> dict[str, Any]:
         (means, distances), count = self._bins[number], self._counts[number]
-        figures = means.figures() | (distances.figures() if count >= FEWEST else {})
+        figures, intervals = means.figures(), means.intervals()
+        if count >= FEWEST:
+            figures, intervals = figures | distances.figures(), intervals | distances.intervals()
         return {
             "low": round(float(EDGES[number]), 1),
             "high": round(float(EDGES[number + 1]), 1),
             "count": count,
             "figures": {key: rounded(value) for key, value in figures.items()},
-            "intervals": {key: [rounded(end) for end in ends] for key, ends in means.intervals().items()},
+            "intervals": {key: [rounded(end) for end in ends] for key, ends in intervals.items()},
         }
 
 
@@ -147,7 +160,7 @@ class Paired(Figure):
         return self._means.figures() | (self._holes.figures() if self._holes else {})
 
     def intervals(self) -> dict[str, Interval]:
-        return self._means.intervals()
+        return self._means.intervals() | (self._holes.intervals() if self._holes else {})
 
     def about(self) -> dict[str, Any]:
         paired = {"originals": len(self._originals)}

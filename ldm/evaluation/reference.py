@@ -56,7 +56,7 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
         return {"features": found[: len(chosen)]}
 
     every, halves = Statistics(), (Statistics(keep=0), Statistics(keep=0))
-    part, held, total = Statistics(keep=0), Statistics(keep=0), len(real) + equal
+    part, held, total = Statistics(), Statistics(), len(real) + equal
     compared = torch.zeros(len(real), dtype=torch.bool)
     if equal:
         compared[mixed(equal, len(real))] = True
@@ -79,8 +79,11 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
     statistics = RealStatistics.of(every, halves, extract)
     about: dict[str, Any] = {"split": config.split, "size": side, "batch": config.batch, "images": identity(images)}
     if opposite:
-        distance = rounded(statistics.between(part, held))
-        about["train"] = {"frechet_distance": distance, "split": opposite[0], "count": equal}
+        distances = {
+            "frechet_distance": rounded(statistics.between(part, held)),
+            "kernel_distance": rounded(statistics.kernel_distance(part.kept, held.kept)[0]),
+        }
+        about["train"] = distances | {"split": opposite[0], "count": equal}
     folder = fresh_folder(out)
     statistics.save(folder, about)
     write_manifest(folder)

@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 
 from ldm.config import Run
 from ldm.evaluation.clip_score import ClipScore
 from ldm.evaluation.colour import CaptionColourFigure
-from ldm.evaluation.config import SampleEvaluation
+from ldm.evaluation.config import SampleEvaluation, Split
 from ldm.evaluation.features import extractor
 from ldm.evaluation.fidelity import Fidelity
 from ldm.evaluation.figure import Figure, Row, pictures
@@ -18,7 +18,7 @@ from ldm.evaluation.neighbours import Neighbours
 from ldm.evaluation.paired import Holes, Paired
 from ldm.evaluation.reconstruction import PerceptualDistance
 from ldm.evaluation.shared import Measured, shared
-from ldm.evaluation.statistics import padded, rounded
+from ldm.evaluation.statistics import check_comparable, check_side, padded, rounded
 from ldm.files import identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
@@ -70,9 +70,12 @@ def evaluate(
     total, done = sum(pq.read_metadata(file).num_rows for file in files), 0
     if total < FEWEST:
         raise ValueError(f"{samples}: {total} samples; figures need at least {FEWEST}")
+    side = _side(config, sampling, images, reference)
 
     def measure(chunk: Sequence[Row]) -> Measured:
         pixels = padded(pictures(chunk), config.batch)
+        if side:
+            check_side(reference, side, *pixels.shape[2:])
         return {
             f"{name}.{key}": tensor
             for name, figure in made.items()
@@ -103,6 +106,19 @@ def evaluate(
 def _filled(sampling: Mapping[str, Any]) -> bool:
     """Whether a hole was filled: by a model that is told of it, or by any other that keeps what is known."""
     return sampling["condition"]["channels"] == "mask" or bool(sampling.get("keep_known"))
+
+
+def _side(config: SampleEvaluation, sampling: Mapping[str, Any], images: Path, reference: Path) -> int | None:
+    """Pixels a side of the reference, which must suit the samples; None where no figure is held against it.
+
+    Conditions of one split make samples like the pictures of that split. Against training pictures every model may be
+    measured, and one that is told nothing against any split.
+    """
+    if "fidelity" not in config.figures and not ("paired" in config.figures and _filled(sampling)):
+        return None
+    told = any(kind != "none" for kind in sampling["condition"].values()) or _filled(sampling)
+    splits = {sampling["split"], "train"} if told else set(get_args(Split))
+    return check_comparable(reference, images, splits)
 
 
 def _check(config: SampleEvaluation, samples: Path, sampling: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Statistics of features, gathered batch by batch, and the distances between two sets of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Interval, share_interval
-from ldm.evaluation.jackknife import frechet_without, interval, kid_without, recall_without
+from ldm.evaluation.jackknife import (
+    frechet_of_pairs_without,
+    frechet_without,
+    interval,
+    kid_without,
+    recall_without,
+)
 from ldm.files import identity, read_json, whole, write_json
 from ldm.nn.weights import read_tensors
 
@@ -91,8 +97,8 @@ class RealStatistics:
     scale: Float[Tensor, " d"]
     """What each feature is divided by before distances are taken."""
     kept: Float[Tensor, "n d"]
-    floor: float
-    """Fréchet distance between two halves of these very pictures: real against real."""
+    floor: Mapping[str, float]
+    """Distances (frechet_distance, kernel_distance) between two halves of these very pictures: real against real."""
     about: Mapping[str, Any]
 
     @classmethod
@@ -104,11 +110,28 @@ class RealStatistics:
             scale = torch.where(deviation > 1e-6, deviation, 1.0)  # a feature that never varies says nothing
         first, second = (half.gaussian().over(scale) for half in halves)
         about = {**extractor.about, "count": every.count, "dimensions": len(scale), "kept": len(every.kept)}
-        return cls(gaussian=gaussian, scale=scale, kept=every.kept, floor=frechet(first, second), about=about)
+        found = cls(gaussian=gaussian, scale=scale, kept=every.kept, floor={}, about=about)
+        kernel = found.kernel_distance(every.kept[::2], every.kept[1::2])[0]
+        return replace(found, floor={"frechet_distance": frechet(first, second), "kernel_distance": kernel})
 
     def between(self, a: Statistics, b: Statistics) -> float:
         """Fréchet distance between two other sets, on features scaled as these pictures' are."""
         return frechet(a.gaussian().over(self.scale), b.gaussian().over(self.scale))
+
+    def between_interval(self, a: Statistics, b: Statistics) -> Interval | None:
+        """Of `between`, where the features kept of both are of pairs; None as for `distance_interval`."""
+        if len(self.scale) > WIDEST:
+            return None
+        without = frechet_of_pairs_without(a.kept.double() / self.scale, b.kept.double() / self.scale)
+        low, high = interval(self.between(a, b), without, shrink=(len(a.kept) / a.count) ** 0.5)
+        return max(0.0, low), high
+
+    def kernel_distance(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> tuple[float, float]:
+        """KID between two sets of features: mean and deviation over subsets."""
+        first, second = self._scaled(a), self._scaled(b)
+        size, subsets = kid_subsets(len(a), len(b))
+        mmd = kid_features_to_metric(first, second, kid_subset_size=size, kid_subsets=subsets, verbose=False)
+        return mmd[KEY_METRIC_KID_MEAN], mmd[KEY_METRIC_KID_STD]
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
         tensors = {
@@ -119,8 +142,9 @@ class RealStatistics:
         }
         with whole(folder / "statistics.safetensors") as beside:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
-        floor = {"frechet_distance": rounded(self.floor), "of": "two halves of the pictures, every other one"}
-        write_json(folder / "reference.json", {**self.about, **about, "floor": floor})
+        floor = {name: rounded(distance) for name, distance in self.floor.items()}
+        of = {"of": "two halves of the pictures, every other one"}
+        write_json(folder / "reference.json", {**self.about, **about, "floor": floor | of})
 
     @classmethod
     def load(cls, folder: Path, extractor: Extractor) -> "RealStatistics":
@@ -132,23 +156,21 @@ class RealStatistics:
             raise ValueError(f"{folder}: measured with {there}, not with {here}; name the same features in both rows")
         t = read_tensors(folder / "statistics.safetensors")
         gaussian = Gaussian(t["mean"], t["covariance"])
-        floor = about["floor"]["frechet_distance"]
+        floor = {name: distance for name, distance in about["floor"].items() if name != "of"}
         return cls(gaussian=gaussian, scale=t["scale"], kept=t["features"], floor=floor, about=about)
 
     def distance(self, statistics: Statistics) -> float:
         return frechet(self.gaussian.over(self.scale), statistics.gaussian().over(self.scale))
 
-    def beside(self, key: str) -> dict[str, float]:
-        """What stands beside a Fréchet distance called `key`: real against real, and train against held-out."""
+    def beside(self, key: str, distance: str = "frechet_distance") -> dict[str, float]:
+        """What stands beside a `distance` called `key`: real against real, and train against held-out."""
         train = self.about.get("train")
-        return {f"{key}_floor": self.floor} | ({f"{key}_train": train["frechet_distance"]} if train else {})
+        return {f"{key}_floor": self.floor[distance]} | ({f"{key}_train": train[distance]} if train else {})
 
     def fidelity(self, statistics: Statistics, key: Extractor) -> dict[str, float]:
         """Every figure of the distance between these real pictures and others, under the extractor's names."""
         real, other = self._scaled(self.kept), self._scaled(statistics.kept)
-        size = min(KID_SUBSET, len(real), len(other))
-        subsets = 1 if size == len(real) == len(other) else KID_SUBSETS  # more would be the same pictures again
-        mmd = kid_features_to_metric(other, real, kid_subset_size=size, kid_subsets=subsets, verbose=False)
+        kid_mean, kid_std = self.kernel_distance(statistics.kept, self.kept)
         prc = prc_features_to_metric(
             other, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=ROWS, save_cpu_ram=True, verbose=False
         )
@@ -156,8 +178,9 @@ class RealStatistics:
         return {
             fd: self.distance(statistics),
             **self.beside(fd),
-            kid: mmd[KEY_METRIC_KID_MEAN],
-            f"{kid}_std": mmd[KEY_METRIC_KID_STD],
+            kid: kid_mean,
+            f"{kid}_std": kid_std,
+            **self.beside(kid, "kernel_distance"),
             key.key("precision"): prc[KEY_METRIC_PRECISION],
             key.key("recall"): prc[KEY_METRIC_RECALL],
         }
@@ -206,6 +229,34 @@ class RealStatistics:
                 "and the Fréchet distance far above that of many pictures; compare it only at equal counts"
             )
         return about
+
+
+def kid_subsets(first: int, second: int) -> tuple[int, int]:
+    """How many pictures of each of two sets KID takes at a time, and how often."""
+    size = min(KID_SUBSET, first, second)
+    return size, 1 if size == first == second else KID_SUBSETS  # more would be the same pictures again
+
+
+def check_comparable(reference: Path, images: Path, splits: Collection[str]) -> int:
+    """Pixels a side of the pictures that the folder `reference` was measured on.
+
+    ValueError where these are other prepared pictures than `images`, or of a split that is not among the `splits`.
+    """
+    about = read_json(reference / "reference.json")
+    if about["images"] != identity(images):
+        raise ValueError(f"{reference}: not measured on {images}; name a reference of the same dataset, or dvc repro")
+    if about["split"] not in splits:
+        wanted = " or ".join(sorted(splits))
+        raise ValueError(f"{reference}: measured on the split {about['split']}; name a reference of {wanted}")
+    return int(about["size"])
+
+
+def check_side(reference: Path, side: int, height: int, width: int) -> None:
+    if (height, width) != (side, side):
+        raise ValueError(
+            f"{reference}: measured at {side} x {side} pixels, these pictures have {width} x {height}; "
+            "name a reference with their size, or with a crop to it"
+        )
 
 
 def rounded(value: float) -> float:

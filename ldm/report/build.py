@@ -104,6 +104,7 @@ def _shown(results: Results, album: Album) -> dict[str, Any]:
         "charts": tradeoffs.charts(results),
         "grids": tradeoffs.grids(results),
         "costs": costs.costs(results),
+        "untimed": costs.untimed(results),
         "studies": [sections.study(study) for study in results.studies.values()],
     }
 

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from ldm.config import load
 from ldm.files import MANIFEST, identity
+from ldm.report.rates import RATES, Rates
 from ldm.report.records import Record, parameter_count, read_history, read_record
 
-RATES = Path("benchmarks/results/rates.json")
+PREFERENCES = "preferences.json"
 T = TypeVar("T")
 History = dict[str, list[tuple[int, float]]]
 
@@ -88,11 +89,18 @@ class Metrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """studies/NAME, its public side and its key"""
+    """studies/NAME: its public side and its key, and where the owner put it, what `ldm study score` made of answers"""
 
     name: str
     section: Record
     key: Record
+    preferences: Record | None
+
+    @property
+    def scored(self) -> Record | None:
+        """The preferences, where they are of this very export."""
+        own = self.preferences is not None and self.preferences.text("study") == self.key.text("study")
+        return self.preferences if own else None
 
 
 @dataclass(kw_only=True)
@@ -109,8 +117,7 @@ class Results:
     autoencoder_metrics: dict[str, Metrics] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
-    rates: Record
-    """benchmarks/results/rates.json; empty where nothing was timed."""
+    rates: Rates
 
     def is_regression(self, samples: Samples) -> bool:
         """Whether they are of a model that was trained to give the mean in one pass."""
@@ -122,7 +129,8 @@ def collect(root: Path) -> Results:
     """Read everything that the stages of `root`/params.yaml have written below `root`."""
     path = root / "params.yaml"
     params = Record(load(path), path)
-    rates = read_record(root / RATES) if (root / RATES).is_file() else Record({}, root / RATES)
+    measured = read_record(root / RATES) if (root / RATES).is_file() else Record({}, root / RATES)
+    rates = Rates(params=params, measured=measured)
     results = Results(params=params, params_text=path.read_text(encoding="utf-8"), rates=rates)
 
     def folders(table: str, place: str, read: Callable[[str, Record, Path], T]) -> dict[str, T]:
@@ -152,8 +160,7 @@ def collect(root: Path) -> Results:
     for name in params.table("studies"):
         if (root / "studies" / name / "public" / MANIFEST).is_file():
             results.identities[f"studies/{name}/public"] = identity(root / "studies" / name / "public")
-            key = read_record(root / "studies" / name / "key.json")
-            results.studies[name] = Study(name=name, section=params.table("studies").table(name), key=key)
+            results.studies[name] = read_study(name, params.table("studies").table(name), root / "studies" / name)
     return results
 
 
@@ -192,6 +199,13 @@ def _diffusion(name: str, section: Record, folder: Path) -> Model:
 
 def _samples(name: str, section: Record, folder: Path) -> Samples:
     return Samples(name=name, section=section, about=read_record(folder / "sampling.json"), folder=folder)
+
+
+def read_study(name: str, section: Record, folder: Path) -> Study:
+    """The study exported to `folder`, studies/NAME."""
+    scored = folder / PREFERENCES
+    preferences = read_record(scored) if scored.is_file() else None
+    return Study(name=name, section=section, key=read_record(folder / "key.json"), preferences=preferences)
 
 
 def _metrics(name: str, section: Record, path: Path) -> Metrics:

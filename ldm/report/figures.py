@@ -105,6 +105,37 @@ def health(one: Metrics) -> Table | None:
     return Table(columns=tuple(f"channel {i + 1}" for i in range(channels)), rows=tuple(rows))
 
 
+def area_bins(one: Metrics) -> dict[tuple[float, float], Column]:
+    """What was measured of fills, apart by the part of the picture that was hidden, from and to."""
+    found = {}
+    for entry in one.about.get("area_bins", []):
+        area = Record(entry, one.about.file, "about.area_bins")
+        figures = area.table("figures")
+        found[area.number("low"), area.number("high")] = Column(
+            name=one.name,
+            figures={key: figures.number(key) for key in figures},
+            intervals=ends_of(area.table("intervals")),
+            measured={"count": f"{area.count('count'):,}"},
+        )
+    return found
+
+
+def areas(one: Metrics) -> Table | None:
+    """The same as a table, a column a bin; None where no hole was filled."""
+    bins = area_bins(one)
+    if not bins:
+        return None
+    columns = list(bins.values())
+    keys = sorted({key for column in columns for key in column.figures}, key=rank)
+    counts = Row(words="Pictures", cells=tuple(Cell(value=column.measured["count"]) for column in columns))
+    rows = (
+        Row(words=name_of(key).words, beside=name_of(key).better, cells=tuple(cell(column, key) for column in columns))
+        for key in keys
+    )
+    heads = tuple(f"{100 * low:.0f} to {100 * high:.0f} %" for low, high in bins)
+    return Table(columns=heads, rows=(counts, *rows))
+
+
 def split_bicubic(figures: Record) -> tuple[dict[str, float], dict[str, float]]:
     """The figures of what was measured, and under the same keys those of the bicubic baseline beside it."""
     own = {key: figures.number(key) for key in figures if not key.startswith("bicubic_")}

@@ -64,6 +64,13 @@ MEASURED = {
     "dimensions": "feature dimensions",
     "reference_count": "pictures in the reference",
     "reference_split": "part of the reference",
+    "kid.samples": "KID: samples",
+    "kid.reference": "KID: real pictures",
+    "kid.subset": "KID: pictures in a subset",
+    "kid.subsets": "KID: subsets",
+    "precision_recall.samples": "precision, recall: samples",
+    "precision_recall.reference": "precision, recall: real pictures",
+    "precision_recall.neighbours": "precision, recall: neighbours",
     "perceptual": "perceptual trunk",
     "perceptual_sha256": "weights of the trunk",
     "sampling.method": "made by",
@@ -79,7 +86,10 @@ MEASURED = {
 ELSEWHERE = {
     "note",
     "floor.of",  # below the table
-    "floor.frechet_distance",  # beside the distance
+    "floor.frechet_distance",
+    "floor.kernel_distance",
+    "train.frechet_distance",
+    "train.kernel_distance",  # beside the distances
     "caption_colour.right",
     "caption_colour.of",
     "caption_colour.originals",
@@ -150,7 +160,16 @@ def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
     if about.get("snapshot"):
         words.append(f"weights of step {plain(about['snapshot'])}")
     if guide := about.get("guide"):
-        words.append(f"guided by {str(guide['kind']).replace('_', ' ')}")
+        distance = f"{guide['distance']}, " if "distance" in guide else ""
+        words.append(f"guided by {str(guide['kind']).replace('_', ' ')} ({distance}scale {plain(guide['scale'])})")
+    if start := about.get("start"):
+        words.append(f"from noised pictures (strength {plain(start['strength'])})")
+    if about.get("keep_known"):
+        words.append("what is known kept at each step")
+    if size := about.get("size"):
+        words.append(f"{size[0]} x {size[1]} px")
+    if patches := about.get("patches"):
+        words.append(f"in patches of {plain(patches['size'])} px")
     return ", ".join(words)
 
 

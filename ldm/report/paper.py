@@ -3,12 +3,11 @@
 Only the layout is the paper's: no figure is. What was measured against other pictures stands in a table of its own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
-from ldm.report.figures import Column, bicubic_beside, cell, column, ends_of, is_bicubic
+from ldm.report.figures import Column, area_bins, bicubic_beside, cell, column, is_bicubic
 from ldm.report.names import ORIGINALS, head_of, how_sampled, plain
 from ldm.report.records import Record
 from ldm.report.tables import Cell, Row, Table
@@ -114,11 +113,15 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
         counts = ", ".join(f"{one.measured['count']} of {one.name}" for one in hidden)
         notes.append(f"Pictures with {part}: {counts}")
     extra_heads, extras = _extras(layout, made_by, results)
+    if layout.extras.keys() & _RATES.keys():
+        named = [one for one in made_by if one]
+        notes.append(results.rates.note("samples", [one.name for one in named]))
+        notes.append(results.rates.note("training", dict.fromkeys(str(one.section.get("model")) for one in named)))
     rows = tuple(
         Row(words=one.name, beside=_how(samples, results), cells=(*row, *more))
         for one, samples, row, more in zip(columns, made_by, cells, extras, strict=True)
     )
-    return Table(columns=(*heads, *extra_heads), rows=rows, notes=tuple(notes))
+    return Table(columns=(*heads, *extra_heads), rows=rows, notes=tuple(filter(None, notes)))
 
 
 def _extras(
@@ -138,17 +141,7 @@ def _how(samples: Samples | None, results: Results) -> str:
 
 def _hidden(one: Metrics) -> Column:
     """The figures of pictures of which 40 to 50 % are hidden; none where there were no such."""
-    for entry in one.about.get("area_bins", []):
-        area = Record(entry, one.about.file, "about.area_bins")
-        if all(math.isclose(area.number(end), at) for end, at in zip(("low", "high"), HIDDEN, strict=True)):
-            figures = area.table("figures")
-            return Column(
-                name=one.name,
-                figures={key: figures.number(key) for key in figures},
-                intervals=ends_of(area.table("intervals")),
-                measured={"count": f"{area.count('count'):,}"},
-            )
-    return Column(name=one.name, figures={}, measured={"count": "0"})
+    return area_bins(one).get(HIDDEN) or Column(name=one.name, figures={}, measured={"count": "0"})
 
 
 def _features(about: Record) -> str:
@@ -164,14 +157,14 @@ def _parameters(results: Results, samples: Samples) -> Cell | None:
 
 
 def _training_rate(results: Results, samples: Samples) -> Cell | None:
-    rate = results.rates.table("training").table(str(samples.section.get("model")))
+    rate = results.rates.of("training", str(samples.section.get("model")))
     return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
 
 
 def _hours_an_epoch(results: Results, samples: Samples) -> Cell | None:
     """Every training picture once, at the rate of training."""
     model = str(samples.section.get("model"))
-    rate = results.rates.table("training").table(model)
+    rate = results.rates.of("training", model)
     latents = results.params.table("diffusion").table(model).get("latents")
     dataset = results.datasets.get(str(results.params.table("latents").table(str(latents)).get("dataset")))
     if not len(rate) or dataset is None:
@@ -181,17 +174,18 @@ def _hours_an_epoch(results: Results, samples: Samples) -> Cell | None:
 
 
 def _sampling_rate(results: Results, samples: Samples) -> Cell | None:
-    rate = results.rates.table("samples").table(samples.name)
+    rate = results.rates.of("samples", samples.name)
     return Cell(value=f"{rate.number('images_per_second'):.3g}") if len(rate) else None
 
 
 def _larger_rate(results: Results, samples: Samples) -> Cell | None:
     """Of the first timed row of the same model that has a size of its own, which the cell names."""
-    timed = results.rates.table("samples")
     for name, section in ((name, results.params.table("samples").table(name)) for name in results.params["samples"]):
-        if section.get("model") == samples.section.get("model") and section.get("size") and name in timed:
+        if section.get("model") == samples.section.get("model") and section.get("size"):
+            if not len(rate := results.rates.of("samples", name)):
+                continue
             height, width = section.rows("size")
-            return Cell(value=f"{timed.table(name).number('images_per_second'):.3g}", beside=f"{height} x {width} px")
+            return Cell(value=f"{rate.number('images_per_second'):.3g}", beside=f"{height} x {width} px")
     return None
 
 

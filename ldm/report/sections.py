@@ -15,6 +15,10 @@ from ldm.report.tables import Cell, Row, Table
 SPLITS = ("train", "validation", "test", "held_out")
 ATTENTION = "attention checks"
 PLAN = "In the layout of the paper's table 4: what each rater is asked; their answers fill it (ldm study score)"
+OF_ANOTHER = (
+    "studies/{}/preferences.json is of another export of this study, so it is not shown; score the answers again"
+)
+COMPARISONS = ("first_over_original", "second_over_original", "first_over_second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,9 @@ class StudyView:
     """Trials of each comparison that a rater sees, attention checks last."""
     total: int
     lists: int
-    plan: Table
-    """The paper's table 4, with what is asked where it has what was answered."""
+    table: Table
+    """The paper's table 4, where there are no answers yet with what is asked."""
+    scored: bool
 
 
 def data(results: Results, album: Album) -> list[DataView]:
@@ -114,12 +119,53 @@ def study(one: Study) -> StudyView:
         known = sides <= names.keys()
         pair = " | ".join(words for side, words in names.items() if side in sides) if known else ATTENTION
         counts[pair] = counts.get(pair, 0) + 1
-    task_1 = tuple(Cell(value=f"{counts[f'{name} | {original}']} pairs") for name in (first, second))
-    task_2 = (Cell(value=f"{counts[f'{first} | {second}']} pairs"), Cell(value="the same pairs"))
-    rows = (Row(words="Task 1: preferred to the original", cells=task_1), Row(words="Task 2: preferred", cells=task_2))
+    if scored := one.scored:
+        table = _table_4((first, second), scored)
+    else:
+        task_1 = tuple(Cell(value=f"{counts[f'{name} | {original}']} pairs") for name in (first, second))
+        task_2 = (Cell(value=f"{counts[f'{first} | {second}']} pairs"), Cell(value="the same pairs"))
+        notes = (PLAN, *([OF_ANOTHER.format(one.name)] if one.preferences else []))
+        table = Table(columns=(first, second), rows=_tasks(task_1, task_2), notes=notes)
     counts = {pair: count for pair, count in counts.items() if count}
-    plan = Table(columns=(first, second), rows=rows, notes=(PLAN,))
-    return StudyView(study=one, counts=counts, total=sum(counts.values()), lists=len(lists), plan=plan)
+    total = sum(counts.values())
+    return StudyView(study=one, counts=counts, total=total, lists=len(lists), table=table, scored=bool(scored))
+
+
+def _tasks(task_1: tuple[Cell, ...], task_2: tuple[Cell, ...]) -> tuple[Row, Row]:
+    return Row(words="Task 1: preferred to the original", cells=task_1), Row(words="Task 2: preferred", cells=task_2)
+
+
+def _table_4(names: tuple[str, str], scored: Record) -> Table:
+    """As `ldm study score --json` has it."""
+    first, second, each_other = (scored.table(comparison) for comparison in COMPARISONS)
+    task_2 = (_preference(each_other), _preference(each_other, other=True))
+    counted, left_out, unfinished = (scored.count(key) for key in ("counted", "left_out", "unfinished"))
+    tests = ", ".join(
+        f"{one} {share.count('raters_for')} : {share.count('raters_against')} (p = {share.number('p'):.2g})"
+        for one, share in zip(
+            (f"{names[0]} over the original", f"{names[1]} over the original", f"{names[0]} over {names[1]}"),
+            (first, second, each_other),
+            strict=True,
+        )
+    )
+    notes = (
+        f"In the layout of the paper's table 4, of {counted} raters; {left_out} left out, who got less than "
+        f"{100 * scored.number('catch_pass'):g} % of the attention checks right, and {unfinished} who did not finish",
+        "In brackets 95 % intervals, as wide as answers of one rater, and to one pair, are alike",
+        f"Raters who mostly chose the one and the other, with the two-sided sign test on them: {tests}",
+    )
+    rows = _tasks((_preference(first), _preference(second)), task_2)
+    return Table(columns=names, rows=rows, notes=notes)
+
+
+def _preference(share: Record, *, other: bool = False) -> Cell:
+    """How often the one was chosen, or the `other`."""
+    answers, chosen = share.count("answers"), share.count("chosen")
+    low, high = share.number("low"), share.number("high")
+    if other:
+        chosen, low, high = answers - chosen, 1 - high, 1 - low
+    ends = f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return Cell(value=f"{100 * chosen / answers:.1f} %", interval=ends, beside=f"{chosen} of {answers}")
 
 
 def headlines(results: Results) -> list[tuple[str, str, str]]:

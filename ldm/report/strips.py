@@ -25,11 +25,18 @@ GIVEN = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class StripRow:
+    caption: str
+    """The prompt, where models were told one besides."""
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Strip:
     """Rows of pictures of the same ids; `heads` says what each column shows."""
 
     heads: tuple[str, ...]
-    rows: tuple[tuple[Picture, ...], ...]
+    rows: tuple[StripRow, ...]
     cell: int
     """Width in CSS pixels at which one picture is shown where there is room."""
     split: str
@@ -77,7 +84,7 @@ def _strip(group: Sequence[Samples], prepared: Prepared, given: str, name: str, 
     split = group[0].section.text("split")
     ids = _common_ids(group)
     originals = rows_by_id(prepared.shards(split), ["image"], ids)
-    made = [rows_by_id(samples.shards(), ["image", "shown"], ids) for samples in group]
+    made = [rows_by_id(samples.shards(), ["image", "shown", "caption"], ids) for samples in group]
     shown = _who_was_shown(group, made)
     enlarge = given == "low_resolution" and all(samples.method != "bicubic" for samples in group)
     heads = [GIVEN.get(given, given.replace("_", " ")), *(["bicubic"] if enlarge else [])]
@@ -89,16 +96,21 @@ def _strip(group: Sequence[Samples], prepared: Prepared, given: str, name: str, 
         row = [first, *([_bicubic(first, original, id_)] if enlarge else [])]
         row += [content(m[id_], "image", f"samples/{samples.name}") for m, samples in zip(made, group, strict=True)]
         rows.append([*row, original])
-    pictures = tuple(
-        tuple(
-            album.picture(png, f"{id_}, {head}", f"{id_}: {head}", f"{name}-{i:02d}-{column:02d}")
-            for column, (png, head) in enumerate(zip(row, heads, strict=True))
+    prompted = any("text" in samples.told("tokens") for samples in group)
+    captions = [made[shown][id_]["caption"] or "" if prompted else "" for id_ in ids]
+    shown_rows = tuple(
+        StripRow(
+            caption=caption,
+            pictures=tuple(
+                album.picture(png, f"{id_}, {head}", f"{id_}: {head}", f"{name}-{i:02d}-{column:02d}")
+                for column, (png, head) in enumerate(zip(row, heads, strict=True))
+            ),
         )
-        for i, (id_, row) in enumerate(zip(ids, rows, strict=True))
+        for i, (id_, caption, row) in enumerate(zip(ids, captions, rows, strict=True))
     )
     width = max(open_picture(row[-1], "original").width for row in rows)
     file = album.keep(name, _sheet(rows, _cell(width) if width < SMALL else width))
-    return Strip(heads=tuple(heads), rows=pictures, cell=_cell(width), split=split, file=file)
+    return Strip(heads=tuple(heads), rows=shown_rows, cell=_cell(width), split=split, file=file)
 
 
 def _who_was_shown(group: Sequence[Samples], made: Sequence[dict[str, dict[str, object]]]) -> int:

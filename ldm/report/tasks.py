@@ -56,6 +56,8 @@ class TaskView:
     samples: list[SamplesView]
     strips: list[Strip]
     neighbours: list[NeighboursView]
+    areas: dict[str, Table]
+    """Of fills, by name: figures apart by how much was hidden."""
     table: Table | None
 
 
@@ -80,6 +82,7 @@ def _task(condition: str, members: Sequence[Samples], results: Results, album: A
         samples=[_samples(s, results, album) for s in members],
         strips=strips(results, members, f"strip-{condition.replace('_', '-')}", album),
         neighbours=[view for one in measured if (view := _neighbours(one, results, album))],
+        areas={one.name: table for one in measured if (table := figures.areas(one))},
         table=figures.table(measured) if measured else None,
     )
 

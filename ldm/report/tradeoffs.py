@@ -8,6 +8,7 @@ from ldm.report.collect import Metrics, Results, Samples
 from ldm.report.figures import intervals
 from ldm.report.names import LOWER, head_of, name_of
 from ldm.report.paper import keys_of
+from ldm.report.rates import machine
 from ldm.report.tables import Cell, Row, Table
 
 QUALITY = ("fid", "fd", "is")
@@ -149,19 +150,20 @@ def _speed(reference: str, key: str, points: Sequence[Measured], results: Result
     drawn = {place: list(group.values()) for place, group in groups.items() if len(group) > 1}
     if not drawn:
         return None
-    rates = results.rates.table("samples")
-    timed = all(p.samples.name in rates for group in drawn.values() for p in group)
+    rates = {p.samples.name: results.rates.of("samples", p.samples.name) for group in drawn.values() for p in group}
+    machines = {machine(rate) if len(rate) else "" for rate in rates.values()}
+    timed = len(machines) == 1 and "" not in machines
 
     def place(p: Measured) -> float:
-        return rates.table(p.samples.name).number("images_per_second") if timed else p.evaluations
+        return rates[p.samples.name].number("images_per_second") if timed else p.evaluations
 
     lines = []
     for (model, guidance, _), group in drawn.items():
         name = model if guidance == 1 else f"{model}, guidance {guidance:g}"
         lines.append(Line(name=name, points=tuple(p.figure.at(place(p)) for p in sorted(group, key=place))))
     counts = ", ".join(str(count) for count in sorted({p.num_steps for group in drawn.values() for p in group}))
-    over = "throughput" if timed else "evaluations of the network, for not all were timed"
-    device = f" on {results.rates.text('device')}" if timed else ""
+    over = "throughput" if timed else "evaluations of the network, for not all were timed on one machine"
+    device = f" on {machines.pop()}" if timed else ""
     return Chart(
         name=f"speed-{reference}-{key}",
         title=f"{head_of(key)} against {reference}",

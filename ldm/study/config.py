@@ -21,6 +21,7 @@ CONSENT = (
     "random number, without your name or address, and may be published in this anonymous form."
 )
 """What the rater reads before beginning where the section says `consent: default`."""
+NO_COMPLETION = "none"
 
 
 class Study(Section):
@@ -54,6 +55,9 @@ class Study(Section):
     """What the rater reads and agrees to before beginning. `default`: the words of `CONSENT`."""
     hand_in: str
     """Said to the rater at the end, beside the file of answers: where to send it."""
+    completion: str = Field(default=NO_COMPLETION, min_length=1)
+    """What `ldm study serve` gives the rater at the end, for the platform that sent them: a code, or an address that
+    the page then goes to."""
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")

@@ -112,6 +112,7 @@ def _key(config: Study, planned: Plan, study: str) -> dict[str, Any]:
         "first": config.first,
         "second": config.second,
         "catch_pass": config.catch_pass,
+        "completion": config.completion,
         "lists": [[trial.name for trial in trials] for trials in planned.lists],
         "trials": {
             trial.name: {"source": trial.source, "left": trial.left, "right": trial.right}

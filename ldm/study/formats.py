@@ -149,7 +149,7 @@ def _jspsych(told: Told, out: Path) -> None:
         }
         choose = {
             "type": "html-keyboard-response",
-            "stimulus": f"<p>{escape(told['question'])}</p><p>← &nbsp; →</p>",
+            "stimulus": f"<p>{escape(told['question'])}</p>",
             "choices": ["ArrowLeft", "ArrowRight"],
             "data": {**said, "part": "choose"},
         }

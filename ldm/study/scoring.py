@@ -1,16 +1,17 @@
 """Preferences as in table 4 of the paper: who counts, how sure they are, how far raters agree, and every answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ldm.files import whole
-from ldm.study.answers import Answers, Key, read_answers, read_key, unfinished
+from ldm.study.answers import Answers, Key, read_answers, read_key
 from ldm.study.statistics import agreement, design_effect, sign_test, wilson
 from ldm.study.trials import COMPARISONS, EVIDENT, Shown
 
@@ -77,7 +78,7 @@ class Score:
     """Raters whose answers the shares are made of."""
     left_out: int
     unfinished: int
-    """Raters of a server's database who agreed and did not come to the end."""
+    """Raters of a server's database, or of another platform, who began and did not come to the end."""
     first_over_original: Share
     """Task 1."""
     second_over_original: Share
@@ -93,7 +94,10 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
     ValueError of one line where a file is not whole, not of this study or changed, or where no rater is left.
     """
     opened = read_key(key)
-    everyone = read_answers(answers, opened)
+    read = read_answers(answers, opened)
+    everyone = read.finished
+    if not everyone:
+        raise ValueError(f"{key}: nobody has finished yet, {len(read.unfinished)} began; ask more raters")
     raters = tuple(_rater(opened, one) for one in everyone)
     counted = [one for one, rater in zip(everyone, raters, strict=True) if rater.counted]
     if not counted:
@@ -110,7 +114,7 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
         catch_pass=opened.catch_pass,
         counted=len(counted),
         left_out=len(everyone) - len(counted),
-        unfinished=sum(unfinished(path) for path in answers),
+        unfinished=len(read.unfinished),
         first_over_original=first,
         second_over_original=second,
         first_over_second=each_other,
@@ -118,12 +122,22 @@ def score(key: Path, answers: Sequence[Path]) -> Score:
     )
 
 
+def figures(result: Score) -> dict[str, Any]:
+    """The score as plain values, each share beside the counts that it is made of."""
+    shares = {name: one for name, one in vars(result).items() if isinstance(one, Share)}
+    return asdict(result) | {name: asdict(one) | {"share": one.share} for name, one in shares.items()}
+
+
 def write_parquet(path: Path, key: Path, answers: Sequence[Path]) -> None:
-    """Every answer of every rater as a row, those left out too, with what stood where: sorted by rater and trial."""
+    """Every answer of every rater as a row, with what stood where: sorted by rater and trial.
+
+    Those left out are there too, and those who did not finish.
+    """
     opened = read_key(key)
     rows = []
-    for one in read_answers(answers, opened):
-        counted = _rater(opened, one).counted
+    read = read_answers(answers, opened)
+    ends = {one.rater: _rater(opened, one).counted for one in read.finished}
+    for one in sorted([*read.finished, *read.unfinished], key=lambda one: one.rater):
         for answer in sorted(one.trials, key=lambda a: a.trial):
             trial = opened.trials[answer.trial]
             comparison = next(c for c in (*COMPARISONS, EVIDENT) if {trial.left, trial.right} == set(c))
@@ -140,7 +154,8 @@ def write_parquet(path: Path, key: Path, answers: Sequence[Path]) -> None:
                     "response_ms": answer.response_ms,
                     "shown_ms": answer.shown_ms,
                     "looks": answer.looks,
-                    "counted": counted,
+                    "finished": one.rater in ends,
+                    "counted": ends.get(one.rater, False),
                 }
             )
     with whole(path) as beside:

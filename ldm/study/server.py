@@ -14,9 +14,10 @@ from pydantic import Field
 
 from ldm.config import Section
 from ldm.study.answers import Answer
+from ldm.study.config import NO_COMPLETION
 from ldm.study.guards import Bucket, Guard, Rate, address
 from ldm.study.page import content_security_policy, for_server, owners, told
-from ldm.study.store import RefusedError, Store
+from ldm.study.store import Place, RefusedError, Store
 
 MOST_MS = 10**9  # as in state.js
 SHORTEST_TOKEN = 16
@@ -70,11 +71,13 @@ class Sent(Section):
     answers: list[Choice] = Field(min_length=1, max_length=200)
 
 
-def application(public: Path, database: Path, owner_token: str, limits: Limits | None = None) -> FastAPI:
+def application(
+    public: Path, database: Path, owner_token: str, limits: Limits | None = None, completion: str = NO_COMPLETION
+) -> FastAPI:
     """The server of the study exported to `public`, its answers in the file `database`.
 
     ValueError of one line where `public` is no study, `database` is another's or would be published, or the token is
-    short. Nothing is served but the page and the pictures that it names.
+    short. Nothing is served but the page, the pictures that it names and, to raters who have finished, `completion`.
     """
     if len(owner_token) < SHORTEST_TOKEN:
         raise ValueError(f"the owner's token is too short; take {SHORTEST_TOKEN} characters or more, or leave it out")
@@ -95,7 +98,7 @@ def application(public: Path, database: Path, owner_token: str, limits: Limits |
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     _serve_pages(app, html, _pictures(public, study))
-    _serve_raters(app, store, study["study"], limits)
+    _serve_raters(app, store, study["study"], limits, completion)
     _serve_owner(app, store, owner_token)
     return app
 
@@ -135,8 +138,13 @@ def _serve_pages(app: FastAPI, html: str, pictures: Mapping[str, Path]) -> None:
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
 
 
-def _serve_raters(app: FastAPI, store: Store, study: str, limits: Limits) -> None:
+def _serve_raters(app: FastAPI, store: Store, study: str, limits: Limits, completion: str) -> None:
     newcomers, raters = Bucket(limits.newcomers), Bucket(limits.rater)
+
+    def arrived(place: Place) -> dict[str, Any]:
+        finished = len(place.answered) == len(store.lists[place.assigned])
+        told = {"completion": completion} if finished and completion != NO_COMPLETION else {}
+        return {"answered": place.answered} | told
 
     @app.post("/api/raters")
     def enrol(agreement: Agreement, request: Request) -> dict[str, Any]:
@@ -147,14 +155,14 @@ def _serve_raters(app: FastAPI, store: Store, study: str, limits: Limits) -> Non
             if not newcomers.take(address(request.scope)):
                 raise RefusedError(429, "Many have begun from your network. Wait a while.")
             place = store.enrol(agreement.rater, agreement.secret, limits.raters)
-        return {"list": place.assigned, "answered": place.answered}
+        return {"list": place.assigned} | arrived(place)
 
     @app.post("/api/answers")
     def record(sent: Sent) -> dict[str, Any]:
         if not raters.take(sent.rater):
             raise RefusedError(429, "Too many answers at once. Wait a moment.")
         place = store.record(sent.rater, sent.secret, [answer.model_dump() for answer in sent.answers])
-        return {"answered": place.answered}
+        return arrived(place)
 
 
 def _serve_owner(app: FastAPI, store: Store, token: str) -> None:

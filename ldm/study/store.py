@@ -175,18 +175,8 @@ class Store:
         return counts
 
 
-def read_answers(path: Path) -> list[dict[str, Any]]:
-    """The answers of each rater who finished, as a file of answers has them, by the rater's number."""
-    return [rater for rater, whole in _read(path) if whole]
-
-
-def unfinished(path: Path) -> int:
-    """How many raters agreed but did not finish."""
-    return sum(not whole for _, whole in _read(path))
-
-
-def _read(path: Path) -> list[tuple[dict[str, Any], bool]]:
-    """Each rater's answers, and whether they are a whole list."""
+def read(path: Path) -> list[tuple[dict[str, Any], bool]]:
+    """Each rater's answers, as a file of answers has them, by the rater's number, and whether they are a whole list."""
     if not path.is_file():
         raise ValueError(f"{path}: not found; name the file that `ldm study serve` wrote")
     with _told(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:

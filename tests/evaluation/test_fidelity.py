@@ -178,7 +178,7 @@ def test_blur_stands_clearly_above_real_against_real_on_scenes(none):
     real, others = real_statistics(scenes[:200], extract), scenes[200:]
     between_real = real.distance(statistics(extract(others)[0]))
     assert real.distance(statistics(extract(blurred(others))[0])) > 4 * between_real
-    assert real.floor < 4 * between_real  # the halves are half as many pictures
+    assert real.floor["frechet_distance"] < 4 * between_real  # the halves are half as many pictures
 
 
 def test_trained_features_name_themselves(tmp_path, shared, photographs):
@@ -370,6 +370,8 @@ def test_a_reference_measures_train_against_held_out_at_equal_counts(run, scenes
         assert real.distance(statistics(of_others)) == pytest.approx(about["train"]["frechet_distance"], rel=1e-4)
         figures = real.fidelity(statistics(of_others), extract)
         assert figures["fd_random_conv_train"] == about["train"]["frechet_distance"]
+        assert figures["kid_random_conv_train"] == about["train"]["kernel_distance"]
+        assert figures["kid_random_conv_floor"] == about["floor"]["kernel_distance"]
 
 
 def test_intervals_are_about_the_figures(none):

@@ -5,6 +5,7 @@ import torch
 
 from ldm.evaluation.jackknife import (
     GROUPS,
+    frechet_of_pairs_without,
     frechet_without,
     groups,
     interval,
@@ -40,6 +41,8 @@ def test_leaving_out_is_measuring_anew_without(count):
     of_real = gaussian(real)
     distances = frechet_without(of_real.mean, of_real.covariance, x)
     assert distances == pytest.approx([frechet(of_real, gaussian(rest)) for rest in rests], rel=1e-9)
+    pairs = frechet_of_pairs_without(x, 1.2 * x + 0.1)
+    assert pairs == pytest.approx([frechet(gaussian(rest), gaussian(1.2 * rest + 0.1)) for rest in rests], rel=1e-9)
     recalls = [prc_features_to_metric(rest, real, prc_neighborhood=3, verbose=False)["recall"] for rest in rests]
     assert recall_without(x, real, 3) == pytest.approx(recalls, abs=1e-6)
 
@@ -69,6 +72,24 @@ def test_intervals_hold_the_known_distance_of_gaussians_as_often_as_they_say():
         low, high = interval(frechet(real, gaussian(x)), frechet_without(real.mean, real.covariance, x))
         held.append(low <= known <= high)
     assert 0.90 <= sum(held) / len(held) <= 0.99
+
+
+def test_intervals_of_pairs_are_about_what_pairs_give_and_narrower_than_those_of_strangers():
+    """Fills against their own originals: most of both is the same, and what chance does to one it does to the other."""
+    scale, shift = torch.linspace(0.8, 1.2, 4, dtype=torch.float64), 0.2
+    known = 4 * shift**2 + (scale - 1).square().sum().item()
+    held, widths = [], torch.zeros(2)
+    for seed in range(200):
+        originals, strangers = drawn(500, seed=seed), drawn(500, seed=1000 + seed)
+        made = originals * scale + shift
+        for kind, x in enumerate((made, strangers * scale + shift)):
+            figure = frechet(gaussian(originals), gaussian(x))
+            low, high = interval(figure, frechet_of_pairs_without(originals, x))
+            widths[kind] += high - low
+            if x is made:
+                held.append(low <= known <= high)
+    assert 0.90 <= sum(held) / len(held) <= 0.99
+    assert widths[0] < widths[1] / 2
 
 
 def test_with_fewer_pictures_than_features_the_interval_is_about_what_so_many_pictures_give():

@@ -81,7 +81,8 @@ def test_fills_are_measured_whole_in_the_hole_and_by_area(measure, sampled, orig
     error = (filled(pictures, masks).double() - pictures.double()).square().sum((1, 2, 3)) / (3 * masks.sum((1, 2)))
     assert figures["psnr_hole"] == pytest.approx((10 * torch.log10(255**2 / error)).mean().item(), rel=1e-5)
     assert figures["psnr_hole"] < figures["psnr"]
-    assert figures["fd_random_conv_originals"] > 0
+    low, high = result["intervals"]["fd_random_conv_originals"]
+    assert low < figures["fd_random_conv_originals"] < high
     assert sum(part["count"] for part in bins) == 24
     for key in ("psnr", "ssim", "lpips_random_trunk", "psnr_hole"):
         together = sum(part["count"] * part["figures"][key] for part in bins) / 24
@@ -104,6 +105,10 @@ def test_bins_with_enough_pictures_have_distances(real, none, originals):
     (part,) = holes.about()["area_bins"]
     assert (part["low"], part["high"], part["count"]) == (0.4, 0.5, 24 * several)
     assert part["figures"].keys() == {"psnr", "fd_random_conv", "fd_random_conv_originals"}
+    assert part["intervals"].keys() == part["figures"].keys()
+    assert part["intervals"]["fd_random_conv_originals"] == pytest.approx(
+        holes.intervals()["fd_random_conv_originals"], rel=1e-5
+    )
     assert part["figures"]["fd_random_conv_originals"] == pytest.approx(
         holes.figures()["fd_random_conv_originals"], rel=1e-5
     )

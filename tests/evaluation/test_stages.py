@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -100,6 +101,9 @@ def test_about_says_how_it_was_measured(perfect):
     about = perfect["about"]
     assert about["floor"]["of"] == "two halves of the pictures, every other one"
     assert about["floor"]["frechet_distance"] == perfect["figures"]["fd_random_conv_floor"]
+    assert about["floor"]["kernel_distance"] == perfect["figures"]["kid_random_conv_floor"]
+    assert about["kid"] == {"samples": 24, "reference": 24, "subset": 24, "subsets": 1}
+    assert about["precision_recall"] == {"samples": 24, "reference": 24, "neighbours": 3}
     assert about["sampling"]["sampler"]["num_steps"] == 20
     assert about["caption_colour"] == {"right": 24, "of": 24, "originals_right": 24, "originals": 24}
     assert "24 pictures for 102 feature dimensions" in about["note"]
@@ -159,6 +163,31 @@ def test_a_reference_of_other_features_is_refused(run, sampled, scenes, none, re
     samples = sampled(tmp_path / "s", originals[0], originals[1])
     with pytest.raises(ValueError, match="measured with squeezenet 00, not with random_conv"):
         measure(section("fidelity"), run, samples, scenes, other, none, tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("reference_of", "samples_of", "message"),
+    [
+        ({"images": "other"}, {}, "not measured on .*scenes; name a reference of the same dataset"),
+        ({"split": "validation"}, {}, "measured on the split validation; name a reference of test or train"),
+        ({"size": 12}, {}, "measured at 12 x 12 pixels, these pictures have 24 x 24; .* or with a crop to it"),
+        ({"split": "train"}, {}, None),
+        ({"split": "validation"}, {"channels": "none"}, None),
+    ],
+)
+def test_a_reference_of_unlike_pictures_is_refused(
+    run, sampled, scenes, none, real, originals, tmp_path, reference_of, samples_of, message
+):
+    other = shutil.copytree(real, tmp_path / "reference")
+    write_json(other / "reference.json", read_json(real / "reference.json") | reference_of)
+    write_manifest(other)
+    samples = sampled(tmp_path / "s", originals[0], originals[1], **samples_of)
+    if message is None:
+        measure(section("fidelity"), run, samples, scenes, other, none, tmp_path / "m.json")
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        measure(section("fidelity"), run, samples, scenes, other, none, tmp_path / "m.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_identity_autoencoder_is_perfect(run, scenes, none, real, tmp_path):

@@ -11,10 +11,12 @@ from PIL import Image, ImageDraw
 
 from ldm.data.shards import Example, write_shards
 from ldm.files import write_bytes, write_json, write_manifest
+from ldm.report.rates import key
 from tests.report.made import blurred, grid, low, png, scene, write_identity, write_latents, write_model
 
 SIZES = {"small": 32, "large": 320}
 COUNT = 12
+HOW = ("split", "count", "sampler", "guidance", "guide", "start", "keep_known", "size", "patches")
 SAMPLER = {"kind": "ddim", "num_steps": 20, "eta": 0.0}
 
 
@@ -41,6 +43,10 @@ def params() -> dict[str, Any]:
         "grey": row("grey"),
         "map": row("map"),
         "boxes": row("boxes"),
+        "told-hole": row("text-mask", latents="large"),
+        "started": row("free", start={"strength": 0.5}, size=[64, 32], patches={"size": 32, "overlap": 8}),
+        "guided": row("free", guide={"kind": "clip", "scale": 2.0}),
+        "kept": row("free", latents="large", keep_known=True),
     }
     for guidance in (1.0, 2.0):
         for steps in (10, 20, 50):
@@ -80,6 +86,7 @@ def params() -> dict[str, Any]:
             "grey": model(channels="grey"),
             "map": model(channels="label_map"),
             "boxes": model("layout"),
+            "text-mask": model("text", "mask"),
         },
         "samples": samples,
         "methods": methods,
@@ -121,8 +128,9 @@ def write_data(folder: Path, size: int) -> None:
 
 def write_made(folder: Path, about: dict[str, Any], size: int, strength: int, foreign: bool) -> None:
     folder.mkdir(parents=True)
-    kind = about["condition"]["channels"]
-    kind = about["condition"]["tokens"] if kind == "none" else kind
+    condition = about["condition"]
+    kind = "mask" if about.get("keep_known") else condition["channels"]
+    kind = condition["tokens"] if kind == "none" else kind
     rows, images = [], []
     for i in range(COUNT):
         original, caption = picture(1000 + i, size)
@@ -135,7 +143,7 @@ def write_made(folder: Path, about: dict[str, Any], size: int, strength: int, fo
                 "seed": i,
                 "image": png(made),
                 "label": i % 2 if kind == "label" else None,
-                "caption": caption if kind == "text" else None,
+                "caption": caption if condition["tokens"] == "text" else None,
                 "low_resolution": png(low(original)) if kind == "low_resolution" else None,
                 "shown": png(given) if given else None,
             }
@@ -196,7 +204,7 @@ def write_rich(root: Path) -> None:
     for name in chosen["diffusion"]:
         write_model(root / "models/diffusion" / name, {"loss": 1.0}, "samples.png")
     for order, (name, section) in enumerate((chosen["samples"] | chosen["methods"]).items()):
-        about = {key: section[key] for key in ("split", "count", "sampler", "guidance", "guide") if key in section}
+        about = {key: section[key] for key in HOW if key in section}
         if "model" in section:
             condition = chosen["diffusion"][section["model"]]["condition"]
             about["condition"] = {part: kind["kind"] for part, kind in condition.items()}
@@ -212,11 +220,19 @@ def write_rich(root: Path) -> None:
         about = {"features": "squeezenet", "features_sha256": "ab" * 32, "count": 200}
         values = {"figures": figures, "intervals": {"psnr": [27.1 - order, 27.9 - order]}, "about": about}
         write_json(root / f"metrics/autoencoders/{name}.json", values)
-    speeds = {
-        name: {"images_per_second": 600 / section["sampler"]["num_steps"], "batch": 64, "num_steps": 20}
-        for name, section in written["samples"].items()
+    write_rates(root, written, list(written["samples"]))
+
+
+def write_rates(root: Path, params: dict[str, Any], samples: list[str]) -> None:
+    """Of `samples` and three trainings, with these parameters; and of a row that params.yaml no longer has."""
+    machine = {"device": "NVIDIA H100", "torch": "2.13.0"}
+    rates: dict[str, Any] = {"samples": {"0" * 16: {"name": "gone", **machine, "images_per_second": 1.0}}}
+    for name in samples:
+        speed = 600 / params["samples"][name]["sampler"]["num_steps"]
+        rate = {"name": name, **machine, "images_per_second": speed, "batch": 64, "num_steps": 20}
+        rates["samples"][key(params, "samples", name)] = rate
+    rates["training"] = {
+        key(params, "training", name): {"name": name, **machine, "images_per_second": 310.0, "batch": 32, "hours": 0.21}
+        for name in ("class", "inpaint", "map")
     }
-    trained = {name: {"images_per_second": 310.0, "batch": 32, "hours": 0.21} for name in ("class", "inpaint", "map")}
-    gone = {"gone": {"images_per_second": 1.0, "batch": 1, "num_steps": 1}}
-    rates = {"device": "NVIDIA H100", "torch": "2.13.0", "samples": speeds | gone, "training": trained}
     write_json(root / "benchmarks/results/rates.json", rates)

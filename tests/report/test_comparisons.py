@@ -1,23 +1,29 @@
 """What the page sets side by side: models beside other methods, in pictures, in the paper's tables and in charts."""
 
+import functools
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ldm.files import read_json, write_json
+from ldm.config import load
+from ldm.files import read_json, write_bytes, write_json
 from ldm.report import tradeoffs
 from ldm.report.album import PREVIEW
 from ldm.report.charts import draw_chart, draw_grid
 from ldm.report.collect import collect
-from ldm.report.costs import costs
+from ldm.report.costs import costs, untimed
 from ldm.report.first_stages import table_8
 from ldm.report.paper import paper_tables
 from ldm.report.plots import DARK, LIGHT
+from ldm.report.rates import RATES, Rates
+from ldm.report.records import Record, read_record
 from ldm.report.sections import headlines
 from ldm.report.tables import Table
+from tests.report.rich import picture
 
 Built = Callable[[Path, Path], str]
 
@@ -52,17 +58,67 @@ def heads_of_strips(page: str) -> list[list[str]]:
 
 def test_each_condition_that_can_be_looked_at_has_a_strip_with_all_methods(page: str):
     assert heads_of_strips(page) == [
+        ["with its hole", "kept", "original"],
         ["low resolution", "bicubic", "super", "super-l2", "super-guided", "original"],
         ["with its hole", "inpaint", "lama", "original"],
         ["grey", "grey", "original"],
         ["label map", "map", "original"],
         ["layout", "boxes", "original"],
+        ["with its hole", "told-hole", "original"],
     ]
 
 
 def test_prompts_stand_over_their_samples(page: str):
     section = page[page.index('id="task-text"') :]
     assert section.index("<figcaption>a ") < section.index("<img")
+
+
+def test_prompts_stand_over_the_rows_of_strips(page: str):
+    section = page[page.index('id="task-text-mask"') :]
+    rows = re.findall(r'<th scope="rowgroup" colspan="3">(a [a-z]+ [a-z]+)</th></tr>\s*<tr><td><a[^>]*><img', section)
+    assert rows[:8] == [picture(1000 + i, 32)[1] for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("started", "DDIM, 20 steps, from noised pictures (strength 0.5), 64 x 32 px, in patches of 32 px"),
+        ("guided", "DDIM, 20 steps, guided by clip (scale 2)"),
+        ("kept", "DDIM, 20 steps, what is known kept at each step"),
+    ],
+)
+def test_everything_chosen_for_sampling_is_said(
+    page: str, tables: dict[int, dict[str, dict[str, str]]], name: str, how: str
+):
+    assert tables[6 if name == "kept" else 1][name]["beside"] == how
+    assert f"{name} ({how}), sheet.png" in page
+    if name == "guided":
+        assert f"{how}, conditions of the test part" in page
+
+
+def test_figures_of_fills_stand_apart_by_area(page: str):
+    table = page[page.index("lama: figures by the part of the picture that was hidden") :]
+    table = table[: table.index("</table>")]
+    assert re.findall(r'<th scope="col">([^<]*)</th>', table) == ["10 to 20 %", "40 to 50 %"]
+    assert re.search(r'<th scope="row">Pictures</th>\s*<td>40</td>\s*<td>40</td>', table)
+    assert table.count("<td>0.246 <small>[0.230, 0.260]</small></td>") == 2
+    assert "<td>5.1</td>" in table
+
+
+def test_unconditional_text_and_class_tables_have_their_figures(tables: dict[int, dict[str, dict[str, str]]]):
+    distance = "Fréchet distance, squeezenet features ↓"
+    assert tables[1]["free"] == {
+        "beside": "DDIM, 20 steps",
+        distance: "6 [5.6, 6.6]",
+        "Precision, squeezenet features ↑": "0.710",
+        "Recall, squeezenet features ↑": "0.480",
+        "parameters": "2.05 M",
+    }
+    assert tables[2]["text"][distance] == "6.3 [5.9, 6.9]"
+    assert tables[2]["text"]["beside"] == "DDIM, 20 steps, guidance 2"
+    assert "Precision, squeezenet features ↑" not in tables[2]["text"]
+    assert tables[3]["class-50-g2"][distance] == "7.1 [6.7, 7.7]"
+    assert tables[3]["class-s100"]["Recall, squeezenet features ↑"] == "0.480"
 
 
 def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_report: Path):
@@ -74,7 +130,7 @@ def test_large_pictures_are_shown_reduced_and_link_to_the_whole(page: str, rich_
 def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str, str]]]):
     assert list(tables) == [1, 2, 3, 5, 6, 7, 9]
     assert list(tables[5]) == ["bicubic", "super", "super-l2", "super-guided"]
-    assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution"
+    assert tables[5]["super-guided"]["beside"] == "DDIM, 20 steps, guided by low resolution (scale 4)"
     assert tables[5]["super-l2"]["beside"] == "regression, one pass"
     assert tables[5]["bicubic"]["beside"] == "bicubic enlargement"
     assert tables[5]["super"]["PSNR, dB ↑"] == "24.40 [24.10, 24.70]"
@@ -144,6 +200,47 @@ def test_costs_hold_only_what_params_name(rich_run: Path):
     assert "gone" not in rows
     assert rows["class-s100"]["training, hours"] == "0.21"
     assert rows["super-l2"]["sampling, images/s"] == "600"
+    assert "Measured on NVIDIA H100, PyTorch 2.13.0;" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "gone"),
+    [
+        ("samples.class-10-g1.seed", 8, {"class-10-g1"}),
+        ("diffusion.super.train.steps", 500, {"super", "super-guided"}),
+        ("autoencoders.kl-f4.model.latent_channels", 4, {"class-10-g1", "super", "super-guided", "inpaint"}),
+        ("datasets.large.size", 640, {"inpaint"}),
+        ("run.mode", "fast", {"class-10-g1", "super", "super-guided", "inpaint"}),
+    ],
+)
+def test_rates_of_other_parameters_are_not_shown_and_said_to_be_there(
+    rich_run: Path, tmp_path: Path, place: str, value: object, gone: set[str]
+):
+    """Two presets may use the same names, and a row may change after it was timed."""
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    params = load(root / "params.yaml")
+    *tables, last = place.split(".")
+    functools.reduce(dict.__getitem__, tables, params)[last] = value
+    write_bytes(root / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
+    results = collect(root)
+    named = {"class-10-g1", "super", "super-guided", "inpaint"}
+    assert {name for name in named if not len(results.rates.of("samples", name))} == gone
+    (note,) = [note for note in untimed(results) if note.startswith("Sampling")]
+    assert all(name in note for name in gone) or "more" in note
+    if "class-10-g1" in gone:
+        assert tradeoffs.charts(results)[1].x == "evaluations an image"
+    if "super" in gone:
+        (table,) = [one.table for one in paper_tables(results) if one.number == 5]
+        assert "sampling, images/s" not in texts(table)["super"]
+        assert any(note.startswith("Sampling was timed with other parameters") for note in table.notes)
+
+
+def test_committed_rates_are_those_of_the_preset_that_names_them():
+    """Change the rows of a preset, and its rates are no longer shown: time it again, or leave them out."""
+    root = Path(__file__).parents[2]
+    params = Record(load(root / "presets/sweep-photos.yaml"), "presets/sweep-photos.yaml")
+    rates = Rates(params=params, measured=read_record(root / RATES))
+    assert all(len(rates.of("samples", f"f{f}-s{s}")) for f in (1, 2, 4, 8, 16, 32) for s in (10, 20, 50, 100, 200))
 
 
 def test_memorised_samples_are_said_to_be(page: str):

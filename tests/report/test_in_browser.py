@@ -80,6 +80,16 @@ def test_wide_tables_and_charts_scroll_within_themselves(opened: Callable[..., P
     assert page.evaluate(f"{wide}.every(one => one.tabIndex === 0 && one.getAttribute('aria-label'))")
 
 
+def test_a_contents_list_that_is_higher_than_the_window_scrolls(opened: Callable[..., Page], rich: str):
+    page = opened(at=rich)
+    page.set_viewport_size({"width": DESKTOP, "height": 300})
+    page.locator("nav a").last.focus()
+    last = page.locator("nav a").last.bounding_box()
+    assert last is not None
+    assert last["y"] + last["height"] <= 300
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).overflowY") == "auto"
+
+
 def test_a_picture_leads_to_its_file_by_mouse_and_keyboard(opened: Callable[..., Page], rich_report: Path):
     page = opened(at=(rich_report / "index.html").as_uri())
     link = page.locator("#task-mask td a").first

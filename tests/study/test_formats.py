@@ -10,6 +10,7 @@ import pytest
 
 from ldm.study.formats import FORMATS, convert, table
 from ldm.study.scoring import score
+from tests.browser import chromium
 from tests.study.samples import Exported
 
 URL = "https://example.org/study"
@@ -73,6 +74,10 @@ def test_answers_come_back_from_label_studio(exported, tmp_path):
     result = score(study.key, [tmp_path / "export.json"])
     assert (result.counted, result.first_over_second.share, result.first_over_original.share) == (2, 1, 0)
     assert {rater.seconds for rater in result.raters} == {2.5}
+    tasks[5]["annotations"] = tasks[5]["annotations"][1:]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    result = score(study.key, [tmp_path / "export.json"])
+    assert (result.counted, result.unfinished) == (1, 1)
     (tmp_path / "export.json").write_text(json.dumps([{"data": {}}]))
     with pytest.raises(ValueError, match="not an export of Label Studio"):
         score(study.key, [tmp_path / "export.json"])
@@ -123,9 +128,15 @@ def test_answers_come_back_from_a_batch_of_tasks(exported, tmp_path):
     result = score(study.key, [file])
     assert (result.counted, result.first_over_second.share) == (2, 1)
     assert all("A1" not in rater.name for rater in result.raters)
-    file.write_bytes(table(results[:-20]))
-    with pytest.raises(ValueError, match=r"results\.csv: rater [0-9a-f]{16} answers 8 of 14 trials"):
+    file.write_bytes(table(results[: 14 + 8]))  # B2 stopped after 8 of 14 tasks
+    result = score(study.key, [file])
+    assert (result.counted, result.unfinished, result.first_over_second.answers) == (1, 1, 4)
+    file.write_bytes(table(results[:8]))
+    with pytest.raises(ValueError, match=r"key\.json: nobody has finished yet, 1 began"):
         score(study.key, [file])
+    other = tmp_path / "later.csv"  # the rest of the batch, downloaded when it was done
+    other.write_bytes(table(results[8:28]))
+    assert (score(study.key, [file, other]).counted, score(study.key, [file, other]).unfinished) == (2, 0)
     file.write_bytes(table([{"WorkerId": "A1"}]))
     with pytest.raises(ValueError, match=r"no column Input\.study"):
         score(study.key, [file])
@@ -145,6 +156,36 @@ def test_jspsych_has_every_pair_looked_at_for_its_time_and_answered(exported, tm
     page = (out / "index.html").read_text()
     inside = page.split('id="timeline">')[1].split("</script>")[0]
     assert json.loads(inside) == timeline
+
+
+JSPSYCH = """
+var jsPsychPreload, jsPsychHtmlKeyboardResponse;
+const shuffle = (all) => all.map((one) => [Math.random(), one]).sort((a, b) => a[0] - b[0]).map((p) => p[1]);
+const initJsPsych = () => ({
+  randomization: { shuffle },
+  run: (steps) => { window.steps = steps.map((step) => step.data).filter(Boolean); },
+});
+"""
+"""Of jsPsych no more than what takes the timeline; the real one, 8.3, was tried by hand."""
+
+
+def test_jspsych_gives_each_rater_an_order_of_their_own(exported, tmp_path):
+    study = exported(trials=4, practice=2)
+    convert(study.public.parent, "jspsych", URL, out := tmp_path / "out")
+    (out / "jspsych").mkdir()
+    (out / "jspsych/jspsych.js").write_text(JSPSYCH)
+    orders = []
+    with chromium() as browser:
+        for _ in range(2):
+            page = browser.new_page()
+            page.goto((out / "index.html").as_uri() + "?list=1")
+            steps = page.evaluate("window.steps")
+            assert [step["part"] for step in steps] == ["look", "choose"] * (len(steps) // 2)
+            assert [step["trial"] for step in steps[::2]] == [step["trial"] for step in steps[1::2]]
+            assert [step["kind"] for step in steps] == ["practice"] * 4 + ["trial"] * (len(steps) - 4)
+            orders.append([step["trial"] for step in steps[4::2]])
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(study.lists[1])
+    assert orders[0] != orders[1]
 
 
 def test_what_cannot_be_converted_is_refused_in_one_line(exported, tmp_path):

@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from ldm.study.scoring import score
 from tests.browser import chromium
 from tests.study.samples import Exported
+from tests.study.serving import Serving, free_port
 
 ASKING = ".asking"
 SHOWN = ".frame img"
@@ -258,3 +260,55 @@ def test_words_of_the_study_are_text_never_markup(opened, exported):
     agree(page)
     expect(page.locator("blockquote")).to_have_text(evil)
     assert page.evaluate("window.evil") is None
+
+
+def test_a_picture_that_never_comes_is_given_up_and_asked_for_again(browser, exported):
+    """A connection may stay silent for ever: neither an error nor a picture."""
+    study = exported(seconds=0.1)
+    page, asked = browser.new_page(), list[str]()
+    page.clock.install()
+
+    def pictures_are_silent_at_first(route: Route) -> None:
+        path = urlsplit(route.request.url).path.removeprefix("/")
+        asked.append(path)
+        if not path.startswith("pictures/") or asked.count(path) > 1:
+            route.fulfill(path=study.public / path)
+
+    page.route("http://study.test/**", pictures_are_silent_at_first)
+    page.goto("http://study.test/index.html")
+    page.get_by_role("button", name="I agree").click()
+    page.get_by_role("button", name="Try it").click()
+    page.clock.fast_forward(10_000)
+    assert page.locator(SHOWN).count() == 0
+    for _ in range(8):
+        page.clock.fast_forward(3_000)
+    page.wait_for_selector(ASKING)
+    assert max(map(asked.count, asked)) == 2
+    page.close()
+
+
+@pytest.mark.parametrize("completion", ["C0MPLETED", "{url}owner?cc=C0MPLETED"])
+def test_who_has_finished_on_a_server_gets_a_code_or_goes_back_to_the_platform(browser, exported, completion):
+    port = free_port()
+    completion = completion.format(url=f"http://127.0.0.1:{port}/")
+    serving = Serving(exported(trials=1, catch=0, seconds=0.1, completion=completion), port=port)
+    serving.start()
+    page = browser.new_page()
+    page.set_default_timeout(20_000)
+    try:
+        page.goto(serving.url)
+        begin(page)
+        for _ in serving.study.lists[0]:
+            page.wait_for_selector(ASKING)
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_selector(ASKING, state="detached")
+        if completion.startswith("http"):
+            page.wait_for_url(completion)
+        else:
+            expect(page.locator("#code")).to_have_text("C0MPLETED")
+            expect(page.locator("#away")).to_be_hidden()
+            page.reload()
+            expect(page.locator("#code")).to_have_text("C0MPLETED")
+    finally:
+        page.close()
+        serving.stop()

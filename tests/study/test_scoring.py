@@ -11,8 +11,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ldm.cli import app
+from ldm.files import read_json, write_json
+from ldm.report import collect, sections
+from ldm.report.records import Record
 from ldm.study.scoring import score, write_parquet
 from ldm.study.statistics import agreement, interval, sign_test, wilson
+from ldm.study.store import Store
 
 RANK = {"mosaic": 0, "second": 1, "first": 2, "original": 3}
 
@@ -159,6 +163,39 @@ def test_every_answer_is_a_row_with_what_stood_where(exported, tmp_path):
         assert row["chosen"] == row[row["choice"]]
         assert {row["left"], row["right"]} == set(row["comparison"].split(" | "))
     assert {(row["rater"], row["counted"]) for row in rows} == {(f"{1:016x}", False), (f"{2:016x}", True)}
+    assert all(row["finished"] for row in rows)
+
+
+def test_answers_of_who_stopped_are_kept_and_not_counted(exported, tmp_path):
+    study = exported()
+    whole = answered(study, tmp_path / "1.json", 1)
+    store = Store(study.key.with_name("answers.db"), json.loads(study.key.read_text())["study"], study.lists)
+    for number in range(3):
+        store.enrol(f"{number:016x}", "secret")
+    some = [{"choice": "left", "response_ms": 1, "shown_ms": 1, "looks": 1, "trial": t} for t in study.lists[0][:5]]
+    store.record(f"{0:016x}", "secret", some)
+    store.close()
+    answers = [whole, study.key.with_name("answers.db")]
+    result = score(study.key, answers)
+    assert (result.counted, result.unfinished) == (1, 2)  # rater 1 finished, in a file of the page
+    write_parquet(tmp_path / "answers.parquet", study.key, answers)
+    rows = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    stopped = [row for row in rows if not row["finished"]]
+    assert [row["trial"] for row in stopped] == sorted(study.lists[0][:5])
+    assert not any(row["counted"] for row in stopped)
+    assert len(rows) - len(stopped) == 14
+
+
+def test_a_key_that_the_page_was_not_sealed_with_is_refused(exported, tmp_path):
+    study = exported()
+    answers = answered(study, tmp_path / "1.json", 1)
+    assert score(study.key, [answers]).counted == 1
+    values = read_json(study.key)
+    trial = values["trials"][study.lists[1][0]]
+    trial["left"], trial["right"] = trial["right"], trial["left"]
+    write_json(study.key, values)
+    with pytest.raises(ValueError, match=r"key\.json: not the key that .*index\.html was sealed with"):
+        score(study.key, [answers])
 
 
 def test_a_rater_counts_once_and_the_order_of_files_and_answers_does_not_matter(exported, tmp_path):
@@ -216,7 +253,37 @@ def test_the_command_prints_the_table_and_one_line_for_a_mistake(exported, tmp_p
     assert "Task 2: over each other" in done.stdout
     assert "100.0 [51.0, 100.0]" in done.stdout
     assert "1 of 1 raters counted; 0 left out" in done.stdout
-    assert json.loads((tmp_path / "figures.json").read_text())["first_over_second"]["chosen"] == 4
+    share = json.loads((tmp_path / "figures.json").read_text())["first_over_second"]
+    assert (share["chosen"], share["answers"], share["share"]) == (4, 4, 1.0)
     assert "Examples" in command("score", "--help").stdout
     failed = command("score", study.key, tmp_path / "absent.json")
     assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
+
+
+def test_the_report_shows_what_the_command_wrote_of_this_very_export(exported, tmp_path):
+    study = exported()
+    files = [answered(study, tmp_path / f"{i}.json", i) for i in range(3)]
+    careless = answered(study, tmp_path / "careless.json", 3, prefer=lambda shown: -RANK[shown])
+    out = study.key.with_name("preferences.json")
+    command = ["study", "score", str(study.key), *map(str, [*files, careless]), "--json", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    names = Record({"first": "careful-model", "second": "hasty-model"}, "params.yaml")
+
+    def shown():
+        return sections.study(collect.read_study("study", names, study.key.parent))
+
+    view = shown()
+    table_4 = [[(cell.value, cell.interval, cell.beside) for cell in row.cells] for row in view.table.rows]
+    never = "0.0 %", "[0.0, 24.2]", "0 of 12"
+    assert (view.scored, view.table.columns) == (True, ("careful-model", "hasty-model"))
+    assert table_4 == [[never, never], [("100.0 %", "[75.8, 100.0]", "12 of 12"), never]]
+    assert "of 3 raters; 1 left out" in view.table.notes[0]
+    assert "careful-model over hasty-model 3 : 0 (p = 0.25)" in view.table.notes[2]
+
+    write_json(out, read_json(out) | {"study": "0" * 16})
+    view = shown()
+    assert not view.scored
+    assert [cell.value for row in view.table.rows for cell in row.cells] == ["4 pairs"] * 3 + ["the same pairs"]
+    assert "of another export of this study" in view.table.notes[1]
+    out.unlink()
+    assert len(shown().table.notes) == 1

@@ -58,7 +58,7 @@ def send(client: httpx.Client, number: int, *answers: dict, **changes) -> httpx.
 
 
 def stored(serving: Serving, number: int) -> list[dict]:
-    found = [one for one, _ in store._read(serving.database) if one["rater"] == rater(number)["rater"]]
+    found = [one for one, _ in store.read(serving.database) if one["rater"] == rater(number)["rater"]]
     return found[0]["trials"] if found else []
 
 
@@ -74,6 +74,24 @@ def test_lists_go_to_as_many_raters_each_and_the_same_message_twice_counts_once(
     assert stored(serving, 100) == [answer(trials[0]), answer(trials[1])]
     again = client.post("api/raters", json={**rater(100), "study": serving.study.page["study"], "agreed": True})
     assert again.json() == {"list": given[0], "answered": trials[:2]}
+
+
+def test_who_has_finished_is_given_the_code_and_nobody_before(exported):
+    study = exported(trials=1, catch=0, completion="C0MPLETED")
+    assert "C0MPLETED" not in (study.public / "index.html").read_text()
+    serving = Serving(study, [])
+    serving.start()
+    try:
+        with httpx.Client(base_url=serving.url) as client:
+            assert "C0MPLETED" not in client.get("/").text
+            trials = enrol(client, serving, 1)
+            for trial in trials[:-1]:
+                assert "completion" not in send(client, 1, answer(trial)).json()
+            assert send(client, 1, answer(trials[-1])).json()["completion"] == "C0MPLETED"
+            again = client.post("api/raters", json={**rater(1), "study": serving.study.page["study"], "agreed": True})
+            assert again.json()["completion"] == "C0MPLETED"
+    finally:
+        serving.stop()
 
 
 def test_forged_and_malformed_answers_are_refused_and_store_nothing(client, serving):
@@ -272,8 +290,8 @@ def test_who_left_makes_room_and_may_come_back(tmp_path, monkeypatch):
         one.enrol("3", "secret", most=2)
     back = one.record("0", "secret", [answer("a")])
     assert back == store.Place(assigned=0, answered=["a"])
-    assert [rater["rater"] for rater in store.read_answers(tmp_path / "answers.db")] == ["0", "1"]
-    assert store.unfinished(tmp_path / "answers.db") == 1
+    read = [(one["rater"], whole) for one, whole in store.read(tmp_path / "answers.db")]
+    assert read == [("0", True), ("1", True), ("2", False)]
     one.close()
 
 

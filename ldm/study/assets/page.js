@@ -122,10 +122,24 @@ function choose(side) {
 
 function end() {
   if (!served) { view("done"); if (!state.saved) download(); return; }
-  if (unsent().length === 0) { view("done"); return; }
+  if (unsent().length === 0) { thank(); return; }
   view("sending");
   const mine = state;
-  deliver().then(() => { if (mine === state) view("done"); }, refused);
+  deliver().then(() => { if (mine === state) thank(); }, refused);
+}
+
+function thank() {
+  view("done");
+  const { completion } = state;
+  if (!completion) return;
+  const away = /^https?:\/\//.test(completion);
+  find("completion").hidden = false;
+  find("code").hidden = away;
+  find("code").textContent = completion;
+  find("away").hidden = !away;
+  if (!away) return;
+  find("away").href = completion;
+  location.assign(completion);
 }
 
 const connect = () => (enrolling ??= enrol().then(deliver).finally(() => { enrolling = null; }));

@@ -2,6 +2,7 @@
 
 const AHEAD = 3;             // pairs
 const AGAIN_MS = [400, 1200, 3000];
+const PATIENCE_MS = 20000;   // with the first attempt, and longer with each: a connection may be silent for ever
 
 const loaded = new Map();
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -13,10 +14,12 @@ async function picture(path) {
     image.alt = "";
     image.draggable = false;
     image.src = path;
+    const late = wait(PATIENCE_MS * (attempt + 1)).then(() => { throw new Error("late"); });
     try {
-      await image.decode();
+      await Promise.race([image.decode(), late]);
       return image;
     } catch (error) {
+      image.src = "";          // gives a silent connection up
       if (attempt === AGAIN_MS.length) throw error;
       await wait(AGAIN_MS[attempt]);
     }

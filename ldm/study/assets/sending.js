@@ -50,7 +50,13 @@ async function enrol() {
   const told = await post("raters", { study: study.study, rater, secret, agreed: true });
   if (mine !== state) return;
   if (state.list !== told.list) Object.assign(state, { list: told.list, trials: [] });
+  arrive(told);
+}
+
+// What the server has, and to whom has finished, its thanks for the platform that sent the rater.
+function arrive(told) {
   state.arrived = told.answered;
+  state.completion = told.completion ?? null;
   keep();
 }
 
@@ -66,8 +72,7 @@ async function sendAll() {
     try {
       const told = await post("answers", { rater, secret, answers: unsent().slice(0, AT_ONCE) });
       if (mine !== state) return;
-      state.arrived = told.answered;
-      keep();
+      arrive(told);
     } catch (error) {
       if (error.status !== UNKNOWN) throw error;
       await enrol();

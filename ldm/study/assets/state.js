@@ -20,6 +20,7 @@ function fresh() {
     looks: 0,
     trials: [],
     arrived: [],             // trials that the server has
+    completion: null,        // a code or an address, once all have arrived
   };
 }
 

@@ -1,0 +1,54 @@
+"""Measured rates, each known by the rows of params.yaml that it was measured with: two presets may share names."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ldm.report.records import Record
+
+RATES = Path("benchmarks/results/rates.json")
+Table = Literal["samples", "training"]
+LISTED = 6
+"""Names in a note, before it counts the others."""
+
+
+def key(params: Mapping[str, Any], table: Table, name: str) -> str:
+    """A hash of all rows that decide how fast samples.NAME is drawn, or diffusion.NAME trained."""
+    sample = params["samples"][name] if table == "samples" else {}
+    model = params["diffusion"].get(sample.get("model") if sample else name)
+    named = sample or model
+    latents = params["latents"].get(named.get("latents"), {})
+    size = params["datasets"].get(latents.get("dataset"), {}).get("size")
+    coder = params["autoencoders"].get(named.get("autoencoder"))
+    rows = json.dumps([sample, model, coder, latents, size, params["run"]], sort_keys=True)
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """{table: {hash of rows: {name, device, torch, and what was measured}}}"""
+
+    params: Record
+    measured: Record
+
+    def of(self, table: Table, name: str) -> Record:
+        """What was measured with just these rows of params.yaml; empty where nothing was."""
+        rows = self.params.table("samples" if table == "samples" else "diffusion")
+        return self.measured.table(table).table(key(self.params.values_, table, name) if name in rows else "")
+
+    def note(self, table: Table, names: Iterable[str]) -> str:
+        """Which of the `names` were measured with other rows only; empty where none was."""
+        known = {self.measured.table(table).table(rows).get("name") for rows in self.measured.table(table)}
+        other = [name for name in names if name in known and not len(self.of(table, name))]
+        if not other:
+            return ""
+        more = f" and {len(other) - LISTED} more" if len(other) > LISTED else ""
+        what = "Sampling" if table == "samples" else "Training"
+        return f"{what} was timed with other parameters, and is not shown, of {', '.join(other[:LISTED])}{more}"
+
+
+def machine(rate: Record) -> str:
+    return f"{rate.text('device')}, PyTorch {rate.text('torch')}"
