@@ -33,7 +33,10 @@ def costs(results: Results) -> Table | None:
 def untimed(results: Results) -> list[str]:
     """What was timed with other parameters, in words."""
     rates = results.rates
-    notes = rates.note("samples", results.params.table("samples")), rates.note("training", results.params["diffusion"])
+    notes = (
+        rates.note("samples", results.params.table("samples")),
+        rates.note("training", results.params.table("diffusion")),
+    )
     return [note for note in notes if note]
 
 

@@ -107,7 +107,7 @@ async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
 
         async def disaster() -> None:
             total = RATERS * len(serving.study.lists[0])
-            while sum(len(r["trials"]) for r, _ in store._read(serving.database)) < total // 2:
+            while sum(len(r["trials"]) for r, _ in store.read(serving.database)) < total // 2:
                 await asyncio.sleep(0.2)
             await asyncio.to_thread(serving.stop)
             await asyncio.sleep(3)
