@@ -270,6 +270,13 @@ def test_a_run_started_in_prefects_pages_makes_what_dvc_exp_run_makes(project, s
         wrong = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.tost=0.3"])
         assert wrong["state_name"] == "Failed"
         assert "no entry 'tost', did you mean 'test'?; go on: " in wrong["state"]["message"]
+        before = (project.folder / "params.yaml").read_text()
+        elsewhere = server.start("pipeline/here", targets=["prepare@scenes"], set=["run.threads=4"], workers=True)
+        assert elsewhere["state"]["message"] == (
+            "workers run what is committed: edit params.yaml, commit and push it, and leave out `set`; "
+            "go on: python -m flows.pipeline --workers prepare@scenes"
+        )
+        assert (project.folder / "params.yaml").read_text() == before
         run = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.test=0.3"])
         assert (run["state_name"], run["tags"]) == ("Completed", [platform.node()])
     finally:
