@@ -108,10 +108,17 @@ def _stage(
 
 
 def plan(graph: Graph, force: bool) -> None:
-    """Say of each stage whether it is up to date or would run; what only an upstream stage makes stale may not."""
-    would = graph.would_run(force)
-    for place, name in enumerate(graph.names, 1):
-        print(f"[{place}/{len(graph.names)}] {name}: {'would run' if name in would else 'up to date'}")
+    """Say of each stage whether it is up to date, or what it would do; what only an upstream stage makes stale may not.
+
+    And with what command to measure how long.
+    """
+    from flows.plan import CURRENT, LIMIT, estimates  # here, for it takes seconds to import
+
+    for place, (name, estimate) in enumerate(estimates(graph, force, None, LIMIT), 1):
+        would = "up to date" if estimate is CURRENT else ": ".join(filter(None, ["would run", estimate.work]))
+        print(f"[{place}/{len(graph.names)}] {name}: {would}")
+    measure = " ".join(["python -m flows.plan", *(["--force"] if force else []), *graph.targets])
+    print(f"hours, memory and disk, from a short measurement: {measure}")
 
 
 @contextmanager
@@ -193,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").partition("\n")[0],
         epilog="""examples:
   python -m flows.pipeline                               everything, to the report
-  python -m flows.pipeline --dry-run                     only list what would run; how long: python -m flows.plan
+  python -m flows.pipeline --dry-run                     only list what would run, and how much of it
   python -m flows.pipeline train_diffusion@text-f4       one model, and what it is made from
   python -m flows.pipeline evaluate                      the figures of all samples
   python -m flows.pipeline -S diffusion.text-f4.train.steps=4000 -S run.threads=4
