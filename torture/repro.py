@@ -21,7 +21,7 @@ def tries() -> Iterator[Try]:
     yield "a cache restored into a clean clone: nothing to do", _restored
     for apart in (0.0, 1.0, 3.0, 6.0):
         yield "two dvc repro at once", partial(_at_once, apart=apart)
-    yield "dvc repro killed with its stage", _killed
+    yield "dvc repro killed four times with its stage", _killed
     yield "an orphan of a killed dvc repro still writing", _orphan
 
 
@@ -102,6 +102,7 @@ def _orphan(bench: Bench, fault: Fault) -> None:
                 while not saved(project, KL) and process.poll() is None:
                     time.sleep(0.001)
                 os.kill(process.pid, signal.SIGKILL)
+                process.wait()  # as a shell does: DVC takes whoever has an id for alive, and so at work
                 code, said = project.run(*REPRO, TARGET, ok=False)
                 refused = code != 0 and "it runs here already; wait for it, or end it first: kill" in said
                 process.communicate()  # until the orphan has closed its output too
