@@ -39,7 +39,7 @@ test: install  ## the tests, two files at a time; then whole pipelines
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore=tests/flows
 	python -m pytest -n 2 --dist loadgroup tests/flows
 
-torture: install  ## kill, damage, fill and stop everything on purpose: hours; KILLS=5 ONLY="damage stops" for less
+torture: install  ## kill, damage, fill and stop everything on purpose, half an hour; KILLS=5 ONLY="damage stops" for less
 	python -m torture $(if $(KILLS),--kills $(KILLS)) $(if $(ONLY),--only $(ONLY))
 
 benchmark: install  ## how fast this is beside its peers: what fits the machine, minutes to an hour

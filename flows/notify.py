@@ -2,6 +2,9 @@
 
 It makes an automation in the server, which goes on without this program. The line says which run, where, why, and the
 command that goes on; it is sent as `{"text": LINE}`, which Slack, Mattermost and most others take.
+
+Another ends runs as crashed whose heart has stopped, for a process that was killed cannot say so: those of processes
+that have PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 in their environment (docs/monitoring.md).
 """
 
 import argparse
@@ -14,13 +17,18 @@ from uuid import UUID
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
-from prefect.events.actions import SendNotification
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import LOCAL_SERVER, answers
 
 NAME = "failures"
+SILENT = "silent runs"
+HEARTBEAT, PATIENCE = "prefect.flow-run.heartbeat", timedelta(seconds=90)
+"""A run tells it every 30 seconds."""
+GONE = "not heard any more: its process was killed, or its machine is gone; the same command goes on"
 BODY = "{{ flow_run.name }} {{ flow_run.state.name }} ({{ flow_run.tags | join(', ') }}): {{ flow_run.state.message }}"
 
 
@@ -48,7 +56,10 @@ def main() -> None:
 
 
 def create(url: str) -> None:
-    """The automation: each run, of a stage or a pipeline, that fails or crashes sends one line to `url`."""
+    """The automations: each run, of a stage or a pipeline, that fails or crashes sends one line to `url`.
+
+    And one that is not heard any more has crashed.
+    """
     webhook = CustomWebhookNotificationBlock.model_validate(
         {"name": NAME, "url": url, "json_data": {"text": "{{body}}"}}
     )
@@ -65,13 +76,28 @@ def create(url: str) -> None:
         ),
         actions=[SendNotification(block_document_id=block, subject=NAME, body=BODY)],
     ).create()
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    Automation(
+        name=SILENT,
+        description="Ends runs as crashed whose heart has stopped (python -m flows.notify).",
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ends},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=PATIENCE,
+        ),
+        actions=[ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=GONE, force=True)],
+    ).create()
 
 
 def remove() -> None:
     """Take away what an earlier call made."""
     with get_client(sync_client=True) as client:
-        for automation in client.read_automations_by_name(NAME):
-            client.delete_automation(automation.id)
+        for name in (NAME, SILENT):
+            for automation in client.read_automations_by_name(name):
+                client.delete_automation(automation.id)
 
 
 if __name__ == "__main__":

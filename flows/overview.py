@@ -14,6 +14,8 @@ from flows.show import GO_ON
 
 FIGURE = re.compile(r"^\| (.+?) \| (.+?) \|$", re.MULTILINE)
 """A row of the table that a stage shows of itself."""
+ON_A_WORKER = " on a worker"
+"""The end of the name of a run in which a worker runs a stage: the stage's own run is drawn into that."""
 PICTURE = re.compile(r"^after .+\n\n!\[")
 
 
@@ -32,8 +34,10 @@ class Overview:
 
     def __call__(self, client: SyncPrefectClient, run: UUID) -> dict[str, str]:
         """Markdown by name: `stages`, and `pictures` once there are any."""
-        parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]))
-        runs = client.read_flow_runs(flow_run_filter=parent, sort=FlowRunSort.START_TIME_DESC, limit=200)
+        runs = _within(client, [run])
+        handed_out = [stage.id for stage in runs if (stage.name or "").endswith(ON_A_WORKER)]
+        if handed_out:
+            runs = [*runs, *_within(client, handed_out)]
         started = {(stage.name or "").replace(" ", "@"): stage for stage in runs}
         head = ["| stage | state | where | done | rate | time left | loss | took |", f"|{' --- |' * 8}"]
         rows = [self._row(client, name, state, started.get(name)) for name, state in list(self.states.items())]
@@ -68,3 +72,9 @@ class Overview:
         if pictures:
             self._pictures = "\n\n".join([f"**{name}**", *pictures])
         return next((dict(FIGURE.findall(text)) for key, text in texts.items() if key.endswith("-figures")), {})
+
+
+def _within(client: SyncPrefectClient, runs: list[UUID]) -> list[FlowRun]:
+    """The runs that are drawn into one of `runs`, the newest last."""
+    parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=runs))
+    return client.read_flow_runs(flow_run_filter=parent, sort=FlowRunSort.START_TIME_DESC, limit=200)[::-1]

@@ -35,11 +35,13 @@ def pipeline(targets: Sequence[str] = (), set: Sequence[str] = (), force: bool =
     """The same, started from Prefect's pages or by its schedule."""
     overview = Overview()
 
-    def records() -> Iterator[Progress]:
-        change(set)  # here, where a refusal is shown
+    def records() -> Iterator[Progress]:  # here, where a refusal is shown
+        if workers and set:
+            raise ValueError("workers run what is committed: edit params.yaml, commit and push it, and leave out `set`")
+        change(set)
         yield from walk(Graph(targets), force, workers, overview)
 
-    return show.shown_here("pipeline", records(), explain, again=_again(targets), more=overview)[0]
+    return show.shown_here("pipeline", records(), explain, again=_again(targets, workers), more=overview)[0]
 
 
 def walk(graph: Graph, force: bool, workers: bool, overview: Overview) -> Iterator[Progress]:
@@ -48,7 +50,7 @@ def walk(graph: Graph, force: bool, workers: bool, overview: Overview) -> Iterat
         return stages(graph, force, overview)
     from flows.spread import spread  # here, for only who has workers needs it
 
-    return spread(graph)
+    return spread(graph, overview)
 
 
 def change(assignments: Sequence[str]) -> None:
@@ -106,10 +108,17 @@ def _stage(
 
 
 def plan(graph: Graph, force: bool) -> None:
-    """Say of each stage whether it is up to date or would run; what only an upstream stage makes stale may not."""
-    would = graph.would_run(force)
-    for place, name in enumerate(graph.names, 1):
-        print(f"[{place}/{len(graph.names)}] {name}: {'would run' if name in would else 'up to date'}")
+    """Say of each stage whether it is up to date, or what it would do; what only an upstream stage makes stale may not.
+
+    And with what command to measure how long.
+    """
+    from flows.plan import CURRENT, LIMIT, estimates  # here, for it takes seconds to import
+
+    for place, (name, estimate) in enumerate(estimates(graph, force, None, LIMIT), 1):
+        would = "up to date" if estimate is CURRENT else ": ".join(filter(None, ["would run", estimate.work]))
+        print(f"[{place}/{len(graph.names)}] {name}: {would}")
+    measure = " ".join(["python -m flows.plan", *(["--force"] if force else []), *graph.targets])
+    print(f"hours, memory and disk, from a short measurement: {measure}")
 
 
 @contextmanager
@@ -149,7 +158,8 @@ def main() -> int:
             change(arguments.set)
             run(label, Graph(arguments.targets), arguments.set, arguments.force, arguments.workers)
     except KeyboardInterrupt:
-        print(f"{label}: stopped; to go on from the last saved state: {_again(arguments.targets)}", file=sys.stderr)
+        again = _again(arguments.targets, arguments.workers)
+        print(f"{label}: stopped; to go on from the last saved state: {again}", file=sys.stderr)
         return 130
     except Exception as error:
         if not mendable(error):
@@ -168,7 +178,7 @@ def run(label: str, graph: Graph, set: Sequence[str], force: bool, workers: bool
             pass
     else:
         parameters = {"targets": graph.targets, "set": set, "force": force, "workers": workers}
-        again = _again(graph.targets)
+        again = _again(graph.targets, workers)
         show.in_prefect("pipeline", label, records, explain, again=again, parameters=parameters, more=overview)
 
 
@@ -180,8 +190,8 @@ def serve() -> None:
         pipeline.serve(name="here", limit=1, print_starting_message=False)
 
 
-def _again(targets: Sequence[str]) -> str:
-    return " ".join(["python -m flows.pipeline", *targets])
+def _again(targets: Sequence[str], workers: bool) -> str:
+    return " ".join(["python -m flows.pipeline", *(["--workers"] if workers else []), *targets])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -190,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").partition("\n")[0],
         epilog="""examples:
   python -m flows.pipeline                               everything, to the report
-  python -m flows.pipeline --dry-run                     only list what would run; how long: python -m flows.plan
+  python -m flows.pipeline --dry-run                     only list what would run, and how much of it
   python -m flows.pipeline train_diffusion@text-f4       one model, and what it is made from
   python -m flows.pipeline evaluate                      the figures of all samples
   python -m flows.pipeline -S diffusion.text-f4.train.steps=4000 -S run.threads=4

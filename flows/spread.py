@@ -17,10 +17,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Scheduled
 
 from flows.graph import Graph, StageError
+from flows.overview import ON_A_WORKER, Overview
 from flows.pipeline import passing_on_sigterm
 from flows.revision import revision
 from flows.server import answers
-from flows.show import PARENT
+from flows.show import GO_ON, PARENT
 from flows.stage import PLAIN
 from flows.timeline import Timeline
 from ldm.progress import Progress
@@ -31,6 +32,7 @@ HERE = {"report"}
 ATTEMPTS = 3
 """How often a stage is handed out again whose worker was lost."""
 EVERY = 1.0
+UNHEARD = "Prefect's server is not heard; waiting for it"
 
 
 @dataclass
@@ -59,7 +61,8 @@ class Workers:
         except ObjectNotFound:
             raise ValueError(f"no deployment {DEPLOYMENT} on this server; make it: python -m flows.deploy") from None
         self._deployment, self.pool = deployment.id, str(deployment.work_pool_name)
-        self.online()
+        if not self.online():
+            raise ValueError(f"work pool {self.pool} has no worker; on each machine: python -m flows.worker")
 
     def online(self) -> set[str]:
         """Names of the workers whose heart beats."""
@@ -67,10 +70,7 @@ class Workers:
             workers = self._client.read_workers_for_work_pool(self.pool, offset=0, limit=200)
         except ObjectNotFound:
             workers = []
-        names = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
-        if not names:
-            raise ValueError(f"work pool {self.pool} has no worker; on each machine: python -m flows.worker")
-        return names
+        return {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
 
     def hand_out(self, name: str, parent: str | None) -> UUID:
         """Ask for a run of the stage `name`; drawn into the entry `parent`."""
@@ -78,17 +78,17 @@ class Workers:
             self._deployment,
             parameters={"target": name, "revision": self._revision},
             state=Scheduled(),
-            name=f"{name} on a worker",
+            name=f"{name}{ON_A_WORKER}",
             parent_task_run_id=UUID(parent) if parent else None,
         )
         return run.id
 
-    def look(self, run: UUID, name: str) -> State:
-        """How the run does; as crashed where the worker that took it is gone."""
+    def look(self, run: UUID, online: set[str]) -> State:
+        """How the run does; as crashed where the worker that took it is gone, and there are others `online`."""
         found: FlowRun = self._client.read_flow_run(run)
         state = found.state or Scheduled()
-        worker, online = found.labels.get("prefect.worker.name"), self.online()
-        if not state.is_final() and worker and worker not in online:
+        worker = found.labels.get("prefect.worker.name")
+        if not state.is_final() and worker and online and worker not in online:
             state = Crashed(message=f"its worker {worker} is gone")
             self._client.set_flow_run_state(run, state, force=True)
         return state
@@ -98,23 +98,23 @@ class Workers:
         self._client.set_flow_run_state(run, Cancelling(message="the pipeline was stopped"))
 
 
-def spread(graph: Graph) -> Iterator[Progress]:
-    """Bring each stage of `graph` up to date, a record a stage; at the end a ValueError names those that failed.
+def spread(graph: Graph, overview: Overview) -> Iterator[Progress]:
+    """Bring each stage of `graph` up to date, a record a stage; at the end a ValueError says which failed, and why.
 
     Raises ValueError of one line before anything runs where there is no remote, no worker, or an uncommitted edit.
     """
     workers = Workers(revision())
     graph.fetch_runs()
-    timeline = Timeline()
+    timeline, notices = Timeline(), _Notices()
+    overview.states = dict.fromkeys(graph.names)
     if timeline.page:
         print(f"Prefect's page of this run: {timeline.page}", flush=True)
-    waiting, out, failed, done = list(graph.names), dict[str, _Out](), list[str](), set[str]()
-    unheard = False
+    waiting, out, failed, done = list(graph.names), dict[str, _Out](), dict[str, str](), set[str]()
     try:
         with passing_on_sigterm() as stopped:
             while waiting or out:
                 ended: dict[str, State] = {}
-                for name in [name for name in waiting if graph.upstream(name) <= done | {*failed}]:
+                for name in [name for name in waiting if graph.upstream(name) <= done]:
                     waiting.remove(name)
                     environment = timeline.begin(name, graph.needed(name))
                     if missing := graph.upstream(name).intersection(failed):
@@ -126,19 +126,18 @@ def spread(graph: Graph) -> Iterator[Progress]:
                     else:
                         parent = environment.get(PARENT)
                         out[name] = _Out(workers.hand_out(name, parent), parent)
+                        overview.states[name] = Scheduled(name="HandedOut")
                         print(f"{name}: handed out", flush=True)
-                for name, at in out.items():
-                    try:
-                        state = workers.look(at.run, name)
-                        unheard = False
-                    except httpx.HTTPError as trouble:
-                        if not unheard:
-                            print(
-                                f"Prefect's server is not heard ({type(trouble).__name__}); waiting for it",
-                                file=sys.stderr,
-                            )
-                        unheard = True
-                        break
+                try:
+                    online = workers.online() if out else set[str]()
+                    looked = {name: workers.look(at.run, online) for name, at in out.items()}
+                    notices.tell("no worker is online; waiting for one", bool(out) and not online)
+                    notices.tell(UNHEARD, False)
+                except httpx.HTTPError:
+                    looked = {}
+                    notices.tell(UNHEARD, True)
+                for name, state in looked.items():
+                    at = out[name]
                     if state.is_crashed() and at.attempts < ATTEMPTS:
                         print(f"{name}: {_flat(state)}; handed out again", file=sys.stderr, flush=True)
                         at.run, at.attempts = workers.hand_out(name, at.parent), at.attempts + 1
@@ -146,11 +145,13 @@ def spread(graph: Graph) -> Iterator[Progress]:
                         ended[name] = _taken(graph, name) if state.is_completed() else Failed(message=_flat(state))
                 for name, state in ended.items():
                     out.pop(name, None)
-                    timeline.end(name, state)
-                    (done.add if state.is_completed() else failed.append)(name)
-                    said = f"[{len(done) + len(failed)}/{len(graph.names)}] {name}: {_flat(state)}"
+                    overview.states[name] = timeline.end(name, state)
+                    done.add(name)
+                    if state.is_failed():
+                        failed[name] = _flat(state).partition(GO_ON)[0]
+                    said = f"[{len(done)}/{len(graph.names)}] {name}: {_flat(state)}"
                     print(said, file=sys.stderr if state.is_failed() else sys.stdout, flush=True)
-                    yield Progress(done=len(done) + len(failed), total=len(graph.names), unit="stages")
+                    yield Progress(done=len(done), total=len(graph.names), unit="stages")
                 if not ended:
                     time.sleep(EVERY)
                 if stopped.is_set():  # a stage that ran here has saved its state
@@ -159,7 +160,19 @@ def spread(graph: Graph) -> Iterator[Progress]:
         for at in out.values():
             workers.stop(at.run)
     if failed:
-        raise ValueError(f"{', '.join(failed)} failed; mend what is said above, then run the same command")
+        raise ValueError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+
+
+class _Notices:
+    """What hinders all, said on stderr when it begins."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, notice: str, holds: bool) -> None:
+        if holds and notice not in self._told:
+            print(notice, file=sys.stderr, flush=True)
+        (self._told.add if holds else self._told.discard)(notice)
 
 
 def _taken(graph: Graph, name: str) -> State:

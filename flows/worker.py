@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 from flows.graph import Graph
 from flows.revision import check_out, revision
 from flows.server import answers
+from flows.show import GO_ON
 from flows.stage import explain, mendable
 from flows.timeline import Timeline
 
@@ -56,8 +57,11 @@ def stage(target: str, revision: str) -> State:
         process.wait()
         raise
     state: State = Failed(message=last or f"exit code {code}") if code else Completed(message="done, and in the remote")
-    timeline.end(target, state.model_copy(deep=True))  # Prefect writes into it of which entry it is
-    return state
+    shown = timeline.end(target, state.model_copy(deep=True))  # Prefect writes into it of which entry it is
+    if not code:
+        return state
+    reason = (shown.message or "").partition(GO_ON)[0]  # of the stage itself, where it could say one
+    return Failed(message=f"{reason}{GO_ON}python -m flows.remote {target}")
 
 
 def main() -> None:

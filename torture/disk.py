@@ -7,13 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from torture.bench import STAGES, Bench, Fault, clear, promised_line
+from torture.bench import STAGES, Bench, Fault, Try, clear, differing, promised_line
 from torture.process import Ended, run
-from torture.project import Project, contents, outputs
+from torture.project import Project, contents
 
 LARGE = 64 * 1024
 """Kilobytes of a disk with room."""
@@ -26,26 +27,25 @@ DATASET = (
     "datasets:\n  mine: {raw: data/raw/mine, source: {kind: folder, given_splits: false, licence: mine},"
     " size: 16, validation: 0.2, test: 0.2, on_bad_image: stop}\n"
 )
+MINE = ["data/prepared/mine"]
+"""What the stage `prepare` of it writes."""
 Remount = Callable[[str], object]
 
 
-def faults(bench: Bench) -> Iterator[Fault]:
+def tries() -> Iterator[Try]:
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
-        yield Fault(name="disks: left out, for none can be mounted here")
+        yield "disks", _none_here
         return
-    full, read_only = Fault(name="full disk"), Fault(name="read-only folder")
-    for stage, name in STAGES.items():
-        with bench.copy() as project:
-            _outputs(bench, project, stage, name, full, read_only)
-    yield full
-    yield read_only
-    fault = Fault(name="full disk where states are kept")
+    for stage in STAGES:
+        yield "full disk", partial(_full, stage=stage)
+        yield "read-only folder", partial(_read_only, stage=stage)
     for stage in KEEP_STATES:
-        with bench.copy() as project:
-            _states(bench, project, stage, STAGES[stage], fault)
-    yield fault
-    with bench.copy() as project:
-        yield _vanished(bench, project)
+        yield "full disk where states are kept", partial(_states, stage=stage)
+    yield "raw folder vanishes", _vanished
+
+
+def _none_here(bench: Bench, fault: Fault) -> None:
+    fault.left_out = "none can be mounted here"
 
 
 def pictures(bench: Bench, raw: Path, count: int) -> None:
@@ -54,72 +54,81 @@ def pictures(bench: Bench, raw: Path, count: int) -> None:
         Image.frombytes("RGB", (48, 40), bench.chance.randbytes(48 * 40 * 3)).save(raw / f"{i:03}.png")
 
 
-def _outputs(bench: Bench, project: Project, stage: str, name: str, full: Fault, read_only: Fault) -> None:
-    """On a disk of its own is the folder of the stage's outputs; of the report, the whole project."""
-    place = (project.folder / outputs(stage, name)[0]).parent
-    clear(project, stage, name)
-    made = contents(bench.reference.folder, outputs(stage, name))
-    need = sum(len(content) for content in made.values()) / 1024
-    with _disk(place) as remount:
+def _full(bench: Bench, fault: Fault, stage: str) -> None:
+    with bench.copy(fault) as project, _disk_of(bench, project, stage) as (place, remount):
+        need = sum(map(len, contents(bench.reference.folder, bench.outputs(stage)).values())) / 1024
         used = shutil.disk_usage(place).used // 1024
         for part in PARTS:
+            bench.clear(project, stage)
             remount(f"size={used + max(4, int(need * part))}k")
-            ended = run(project.folder, stage, name)
+            ended = run(project.folder, stage, STAGES[stage])
             remount(f"size={LARGE}k")
-            promised = _said_full(ended) or (ended.code == 0 and not bench.differing(project, stage, name))  # it fitted
+            promised = _said_full(ended) or (ended.code == 0 and not bench.differing(project))  # it fitted
             note = f"{part:.0%} of {need:.0f} kB free: {ended.code}: {ended.said[-300:]}"
-            bench.finish(full, project, stage, name, promised, note)
-            clear(project, stage, name)
+            bench.finish(fault, project, stage, promised, note)
+
+
+def _read_only(bench: Bench, fault: Fault, stage: str) -> None:
+    with bench.copy(fault) as project, _disk_of(bench, project, stage) as (_, remount):
         remount("ro")
-        ended = run(project.folder, stage, name)
+        ended = run(project.folder, stage, STAGES[stage])
         remount("rw")
         promised = promised_line(ended) and "Read-only file system" in ended.last
-        bench.finish(read_only, project, stage, name, promised, f"{ended.code}: {ended.said[-300:]}")
+        bench.finish(fault, project, stage, promised, f"{ended.code}: {ended.said[-300:]}")
 
 
-def _states(bench: Bench, project: Project, stage: str, name: str, fault: Fault) -> None:
-    clear(project, stage, name)
-    with _disk(project.folder / ".resume") as remount:
-        for room in (16, 64, 256):
-            remount(f"size={room}k")
-            ended = run(project.folder, stage, name)
-            remount(f"size={LARGE}k")
-            promised = _said_full(ended) or (ended.code == 0 and not bench.differing(project, stage, name))
-            bench.finish(fault, project, stage, name, promised, f"{room} kB free: {ended.code}: {ended.said[-300:]}")
-            for state in (project.folder / ".resume").iterdir():
-                shutil.rmtree(state)
+@contextmanager
+def _disk_of(bench: Bench, project: Project, stage: str) -> Iterator[tuple[Path, Remount]]:
+    """A disk for the folder of the stage's outputs, cleared; of the report, for the whole project."""
+    place = (project.folder / bench.outputs(stage)[0]).parent
+    bench.clear(project, stage)
+    with _disk(place) as remount:
+        yield place, remount
+
+
+def _states(bench: Bench, fault: Fault, stage: str) -> None:
+    with bench.copy(fault) as project:
+        bench.clear(project, stage)
+        with _disk(project.folder / ".resume") as remount:
+            for room in (16, 64, 256):
+                remount(f"size={room}k")
+                ended = run(project.folder, stage, STAGES[stage])
+                remount(f"size={LARGE}k")
+                promised = _said_full(ended) or (ended.code == 0 and not bench.differing(project))
+                bench.finish(fault, project, stage, promised, f"{room} kB free: {ended.code}: {ended.said[-300:]}")
+                for state in (project.folder / ".resume").iterdir():
+                    shutil.rmtree(state)
 
 
 def _said_full(ended: Ended) -> bool:
     return promised_line(ended) and "disk full: no space left for" in ended.last
 
 
-def _vanished(bench: Bench, project: Project) -> Fault:
+def _vanished(bench: Bench, fault: Fault) -> None:
     """The raw folder's disk goes away, before the stage or at any moment of it, and comes back."""
-    fault = Fault(name="raw folder vanishes")
-    kept, raw, out = project.folder / "kept", project.folder / "data/raw/mine", ["data/prepared/mine"]
-    pictures(bench, kept, 60)
-    raw.mkdir()
-    project.edit("datasets:\n", DATASET)
-    _mount("--bind", kept, raw)
-    took = run(project.folder, "prepare", "mine").seconds
-    before = contents(project.folder, out)
-    for i in range(MOMENTS):
-        clear(project, "prepare", "mine")
-        moment = took * i / MOMENTS
-        away = subprocess.Popen(["sh", "-c", 'sleep "$0"; exec umount --lazy "$1"', f"{moment:.3f}", raw])
-        if not i:
-            away.wait()
-        ended = run(project.folder, "prepare", "mine")
-        away.wait()
-        promised = promised_line(ended) and "data/raw/mine" in ended.last
-        promised |= ended.code == 0 and contents(project.folder, out) == before
+    with bench.copy() as project:
+        kept, raw = project.folder / "kept", project.folder / "data/raw/mine"
+        pictures(bench, kept, 60)
+        raw.mkdir()
+        project.edit("datasets:\n", DATASET)
         _mount("--bind", kept, raw)
-        again, after = run(project.folder, "prepare", "mine"), contents(project.folder, out)
-        differing = [path for path in before | after if before.get(path) != after.get(path)]
-        fault.add(promised and again.code == 0, differing, f"after {moment:.2f} s: {ended.code}: {ended.said[-300:]}")
-    subprocess.run(["umount", "--lazy", raw], check=True)
-    return fault
+        took = run(project.folder, "prepare", "mine").seconds
+        before = contents(project.folder, MINE)
+        for i in range(MOMENTS):
+            clear(project, MINE)
+            moment = took * i / MOMENTS
+            away = subprocess.Popen(["sh", "-c", 'sleep "$0"; exec umount --lazy "$1"', f"{moment:.3f}", raw])
+            if not i:
+                away.wait()
+            ended = run(project.folder, "prepare", "mine")
+            away.wait()
+            promised = promised_line(ended) and "data/raw/mine" in ended.last
+            promised |= ended.code == 0 and contents(project.folder, MINE) == before
+            _mount("--bind", kept, raw)
+            again = run(project.folder, "prepare", "mine")
+            note = f"after {moment:.2f} s: {ended.code}: {ended.said[-300:]}"
+            fault.add(promised and again.code == 0, differing(before, contents(project.folder, MINE)), note)
+        subprocess.run(["umount", "--lazy", raw], check=True)
 
 
 @contextmanager
@@ -129,12 +138,20 @@ def _disk(folder: Path) -> Iterator[Remount]:
     held = contents(folder, ["."])
     _mount("-t", "tmpfs", "-o", f"size={LARGE}k", "tmpfs", folder)
     try:
-        for path, content in held.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
+        _put(folder, held)
         yield lambda options: _mount("-o", f"remount,{options}", folder)
+        held = contents(folder, ["."])
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+    _put(folder, held)
+
+
+def _put(folder: Path, held: dict[str, bytes]) -> None:
+    for name, content in held.items():
+        place = folder / name
+        if not place.exists() or place.read_bytes() != content:  # files of the cache are other copies' too
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
 
 
 def _mount(*options: str | Path) -> None:

@@ -4,13 +4,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from torture.bench import Bench, Fault
+from torture.bench import Bench, Fault, Try
 from torture.project import ROOT
 
 
-def faults(bench: Bench) -> Iterator[Fault]:
-    fault = Fault(name="a worker killed in a training; another makes it")
+def tries() -> Iterator[Try]:
+    yield "a worker killed in a training; another makes it", _on_two_machines
+
+
+def _on_two_machines(bench: Bench, fault: Fault) -> None:
     command = [sys.executable, "-m", "pytest", "-m", "torture", "tests/flows/test_many_machines.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     fault.add(done.returncode == 0, note=done.stdout[-2000:])
-    yield fault

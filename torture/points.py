@@ -1,100 +1,136 @@
 """SIGKILL wherever a stage touches the disk: at each opening for writing, fsync, rename and removal; in mid-write."""
 
 import os
+import re
 import resource
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torture.bench import STAGES, Bench, Fault, clear
+from ldm import files
+from torture.bench import STAGES, Bench, Fault, Try
 from torture.process import run
-from torture.project import Project, contents, outputs
 
-POINTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-"""Events that Python tells an audit hook before they happen; os.replace is a rename to it."""
-
-
-def faults(bench: Bench) -> Iterator[Fault]:
-    for stage, name in STAGES.items():
-        with bench.copy() as project:
-            yield _at_points(bench, project, stage, name)
-            yield _in_writes(bench, project, stage, name)
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+"""That Python tells an audit hook before they happen; os.replace is a rename to it."""
 
 
-def _at_points(bench: Bench, project: Project, stage: str, name: str) -> Fault:
-    fault = Fault(name=f"SIGKILL at every open, fsync, rename and removal: {stage}")
-    notes = project.folder.parent / "points"
-    clear(project, stage, name)
-    run(project.folder, stage, name, first=partial(_told, partial(_note, notes)))
-    points = notes.read_text().splitlines()
-    notes.unlink()
-    for number, point in enumerate(points, 1):
-        clear(project, stage, name)
-        ended = run(project.folder, stage, name, first=partial(_told, _killer(number)))
-        reached = ended.code == -signal.SIGKILL
-        bench.finish(
-            fault, project, stage, name, reached, f"killed at {point} ({number} of {len(points)}), {ended.code}"
-        )
-    return fault
+def tries() -> Iterator[Try]:
+    for stage in STAGES:
+        yield "SIGKILL at each open, fsync, rename and removal", partial(_at_points, stage=stage)
+        yield "ended in the middle of each write", partial(_in_writes, stage=stage)
 
 
-def _in_writes(bench: Bench, project: Project, stage: str, name: str) -> Fault:
-    """The system ends the process in the write that would make a file larger than it may be, in whatever library."""
-    fault = Fault(name=f"SIGKILL's like in the middle of a write: {stage}")
-    sizes = {len(content) for content in contents(bench.reference.folder, outputs(stage, name)).values()}
-    for size in sorted(size for size in sizes if size > 1):
-        clear(project, stage, name)
-        ended = run(project.folder, stage, name, first=partial(_no_file_above, size // 2))
-        cut = ended.code == -signal.SIGXFSZ
-        bench.finish(fault, project, stage, name, cut, f"no file above {size // 2} bytes, {ended.code}: {ended.last}")
-    return fault
+def _at_points(bench: Bench, fault: Fault, stage: str) -> None:
+    """Once at what happens to a file the first time, unless every point is asked for."""
+    with bench.copy(fault) as project:
+        notes = project.folder.with_name("points")
+        bench.clear(project, stage)
+        run(project.folder, stage, STAGES[stage], first=partial(_told, partial(_note, notes)))
+        times = Counter[str]()
+        for point in notes.read_text().splitlines():
+            times[point] += 1
+            if times[point] > 1 and not bench.every_point:
+                continue
+            bench.clear(project, stage)
+            ended = run(project.folder, stage, STAGES[stage], first=partial(_told, _killer(point, times[point])))
+            reached = ended.code == -signal.SIGKILL
+            bench.finish(fault, project, stage, reached, f"killed at {point} ({times[point]}), {ended.code}")
 
 
-def _no_file_above(size: int) -> None:
+def _in_writes(bench: Bench, fault: Fault, stage: str) -> None:
+    """The system ends the process in the write that would make a file larger than half, in whatever library."""
+    with bench.copy(fault) as project:
+        notes = project.folder.with_name("sizes")
+        bench.clear(project, stage)
+        run(project.folder, stage, STAGES[stage], first=partial(_around_writes, partial(_noted, notes)))
+        sizes = dict(line.split(" ", 1)[::-1] for line in notes.read_text().splitlines())
+        for path, size in sizes.items():
+            if int(size) < 2:
+                continue
+            bench.clear(project, stage)
+            half = int(size) // 2
+            ended = run(project.folder, stage, STAGES[stage], first=partial(_around_writes, partial(_cut, path, half)))
+            place = project.folder / path
+            left = [part.stat().st_size for part in place.parent.glob(f".{place.name}.*.part")]
+            cut = ended.code == -signal.SIGXFSZ and left == [half]
+            bench.finish(fault, project, stage, cut, f"{path} cut at {half} bytes, {ended.code}, {left}: {ended.last}")
+
+
+def _around_writes(around: Callable[[Path, Path], AbstractContextManager[None]]) -> None:
+    """Have `around(path, beside)` entered while any file is written that appears whole, in this process from now on."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python would have it an error
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    original = files.whole
+
+    @contextmanager
+    def whole(path: Path) -> Iterator[Path]:
+        with original(path) as beside, around(path, beside):
+            yield beside
+
+    for module in list(sys.modules.values()):  # that have it by this name already
+        if getattr(module, "__dict__", {}).get("whole") is original:
+            module.whole = whole  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _noted(notes: Path, path: Path, beside: Path) -> Iterator[None]:
+    yield
+    _note(notes, f"{beside.stat().st_size} {path}")
+
+
+@contextmanager
+def _cut(target: str, size: int, path: Path, beside: Path) -> Iterator[None]:
+    if str(path) == target:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    yield
 
 
 def _told(hit: Callable[[str], None]) -> None:
     """Have `hit` called before each point, in this process from now on."""
-    root, fsync = f"{Path.cwd()}{os.sep}", os.fsync
+    root, fsync = Path.cwd(), os.fsync
+
+    def tell(event: str, place: str) -> None:
+        path = os.path.relpath(place, root)
+        if not path.startswith("..") and "__pycache__" not in path:
+            hit(f"{event} {re.sub(r'[.][0-9]+[.]part$', '.part', path)}")
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in POINTS or not isinstance(arguments[0], str | bytes | os.PathLike):
+        if event not in EVENTS or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            return
-        path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 -- of a path in any form
-        if path.startswith(root) and "__pycache__" not in path:
-            hit(f"{event} {path.removeprefix(root)}")
+        if event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            tell(event, os.fsdecode(arguments[0]))
 
     def synced(descriptor: int) -> None:
-        hit("fsync")
+        tell("fsync", str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
     sys.addaudithook(audit)
     os.fsync = synced  # type: ignore[assignment]
 
 
-def _note(notes: Path, point: str) -> None:
+def _note(notes: Path, line: str) -> None:
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(descriptor, f"{point}\n".encode())
+    os.write(descriptor, f"{line}\n".encode())
     os.close(descriptor)
 
 
-def _killer(number: int) -> Callable[[str], None]:
-    left, lock = number, threading.Lock()
+def _killer(point: str, time: int = 1) -> Callable[[str], None]:
+    """What ends the process when `point` is reached for the `time`-th time."""
+    left, lock = time, threading.Lock()
 
-    def hit(point: str) -> None:
+    def hit(reached: str) -> None:
         nonlocal left
-        with lock:
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if reached == point:
+            with lock:
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
     return hit

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -51,11 +51,26 @@ def run(
 
     Sent the signal `how` after so many seconds, or as soon as `when()` holds here.
     """
+    row = [] if stage == name else [name]
+    environment = {"FLOWS_PLAIN": "1", **environment}
+    return python(folder, f"flows.{stage}", *row, first=first, when=when, how=how, environment=environment)
+
+
+def python(
+    folder: Path,
+    module: str,
+    *arguments: str,
+    first: Callable[[], None] = lambda: None,
+    when: float | Callable[[], bool] | None = None,
+    how: signal.Signals = signal.SIGKILL,
+    environment: Mapping[str, str] = os.environ,
+) -> Ended:
+    """What `python -m MODULE ARGUMENTS` does in `folder`; as `run`."""
     said = folder.with_name("said")
     began = time.monotonic()
     child = os.fork()
     if not child:
-        _become(folder, stage, name, said, first, environment)
+        _become(folder, module, arguments, said, first, environment)
     sent = False
     try:
         while True:
@@ -85,21 +100,26 @@ def _listens(child: int) -> bool:
 
 
 def _become(
-    folder: Path, stage: str, name: str, said: Path, first: Callable[[], None], environment: dict[str, str]
+    folder: Path,
+    module: str,
+    arguments: Sequence[str],
+    said: Path,
+    first: Callable[[], None],
+    environment: Mapping[str, str],
 ) -> NoReturn:
     code = 1
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
-        os.environ.update(environment, FLOWS_PLAIN="1")
+        os.environ.update(environment)
         descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.argv = ["python -m flows." + stage, *([] if stage == "report" else [name])]
+        sys.argv = [f"python -m {module}", *arguments]
         first()
-        sys.modules.pop(f"flows.{stage}")  # it is to be the main module
-        runpy.run_module(f"flows.{stage}", run_name="__main__", alter_sys=True)
+        sys.modules.pop(module, None)  # it is to be the main module
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:

@@ -1,4 +1,4 @@
-"""A copy of this project with the smoke preset, in a folder and a git repository of its own."""
+"""A copy of this project with a small preset, in a folder and a git repository of its own."""
 
 import os
 import shutil
@@ -8,11 +8,25 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.inputs import declaration
-
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ("dvc.lock", "environment.json", "metrics/*.json", "metrics/autoencoders/*.json")
 """What git tracks and a run writes: a new copy starts without."""
+STEPS = 10
+"""Of every training."""
+SMALLER = {
+    "threads: 2": "threads: 1",
+    "count: 120": "count: 60",
+    "steps: 20, batch: 8": f"steps: {STEPS}, batch: 4",
+    "save_every: 6, picture_every: 10": "save_every: 3, picture_every: 5",
+    "adversarial_start: 10": "adversarial_start: 5",
+    "count: 16": "count: 8",
+    "num_steps: 4": "num_steps: 2",
+    "batch: 8, seed": "batch: 4, seed",
+    "trials: 3": "trials: 1",
+    "practice: 2": "practice: 1",
+    "catch: 4": "catch: 2",
+}
+"""presets/smoke.yaml, so edited, is what everything is tried on: a stage takes a second, and a thread is one core's."""
 REPRO = sys.executable, "-m", "dvc", "repro"
 
 
@@ -24,13 +38,15 @@ class Project:
 
     @classmethod
     def new(cls, folder: Path, home: Path) -> "Project":
-        """The files of this project as they are, committed, with nothing built."""
+        """The files of this project as they are, with the small preset, committed, with nothing built."""
         project = cls(folder, home)
         for name in project.files():
             if not any(Path(name).match(pattern) for pattern in BUILT):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         shutil.copy2(folder / "presets/smoke.yaml", folder / "params.yaml")
+        for old, new in SMALLER.items():
+            project.edit(old, new)
         project.run("git", "init", "--quiet")
         project.commit("Start")
         return project
@@ -42,11 +58,12 @@ class Project:
         names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
         return [name for name in names if name and (ROOT / name).is_file()]
 
-    def copied(self, folder: Path, *, cache: bool = False) -> "Project":
-        """Again, with its results; its DVC `cache` too where that is wanted."""
-        left_out = shutil.ignore_patterns() if cache else shutil.ignore_patterns("cache")
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=left_out)
-        return Project(folder, self.home)
+    def copied(self, folder: Path) -> "Project":
+        """Again, with its results and DVC cache, and a home of its own beside it."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=lambda path, names: {"cache"} & {*names})
+        cache = Path(".dvc/cache")  # DVC never writes into a file of its cache, so one will do for all
+        shutil.copytree(self.folder / cache, folder / cache, copy_function=os.link)
+        return Project(folder, folder.with_name("home"))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -91,19 +108,8 @@ class Project:
             raise RuntimeError(f"{file} has no {old!r}")
         (self.folder / file).write_text(text.replace(old, new))
 
-    @property
-    def lock(self) -> str:
-        return (self.folder / "dvc.lock").read_text()
-
 
 WHO = {"NAME": "torture", "EMAIL": "torture@localhost"}
-
-
-def outputs(stage: str, name: str) -> list[str]:
-    """Paths that a stage writes, as dvc.yaml of the working folder declares them."""
-    declared = declaration(stage, name)
-    listed = [*declared.get("outs", []), *declared.get("metrics", [])]
-    return [path for out in listed for path in (out if isinstance(out, dict) else [out])]
 
 
 def contents(folder: Path, paths: Iterable[str]) -> dict[str, bytes]:

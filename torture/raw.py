@@ -8,23 +8,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from torture.bench import Bench, Fault, clear
-from torture.disk import DATASET, pictures
+from torture.bench import Bench, Fault, Try, clear, differing
+from torture.disk import DATASET, MINE, pictures
 from torture.process import run
 from torture.project import contents
 
-PARQUET = DATASET.replace("kind: folder, given_splits: false", "kind: parquet")
+PARQUET = DATASET.replace(
+    "kind: folder, given_splits: false", "kind: parquet, splits: {train: 'part-*.parquet'}, image: image, id: id"
+)
 COUNT = 40
 
 
-def faults(bench: Bench) -> Iterator[Fault]:
-    yield _order(bench)
-    yield _shards(bench)
+def tries() -> Iterator[Try]:
+    yield "raw files in another order on disk", _order
+    yield "raw shards of another size", _shards
 
 
-def _order(bench: Bench) -> Fault:
+def _order(bench: Bench, fault: Fault) -> None:
     """Files are made in another order each time, so that the folder lists them in another one."""
-    fault = Fault(name="raw files in another order on disk")
     with bench.copy() as project:
         project.edit("datasets:\n", DATASET)
         raw, before = project.folder / "data/raw/mine", dict[str, bytes]()
@@ -35,19 +36,15 @@ def _order(bench: Bench) -> Fault:
             raw.mkdir()
             for name in bench.chance.sample(sorted(files), COUNT):
                 (raw / name).write_bytes(files[name])
-            clear(project, "prepare", "mine")
+            clear(project, MINE)
             ended = run(project.folder, "prepare", "mine")
-            after = contents(project.folder, ["data/prepared/mine"])
+            after = contents(project.folder, MINE)
             before = before or after
-            fault.add(
-                ended.code == 0, [path for path in before | after if before.get(path) != after.get(path)], ended.last
-            )
-    return fault
+            fault.add(ended.code == 0, differing(before, after), ended.last)
 
 
-def _shards(bench: Bench) -> Fault:
+def _shards(bench: Bench, fault: Fault) -> None:
     """Parquet files of other sizes, with other groups of rows; the rows' ids are their own."""
-    fault = Fault(name="raw shards of another size")
     with bench.copy() as project:
         project.edit("datasets:\n", PARQUET)
         raw, before = project.folder / "data/raw/mine", dict[str, bytes]()
@@ -63,13 +60,11 @@ def _shards(bench: Bench) -> Fault:
             mixed = bench.chance.sample(rows, COUNT)
             for start in range(0, COUNT, size):
                 _write(mixed[start : start + size], raw / f"part-{start:03}.parquet", group=max(1, size // 3))
-            clear(project, "prepare", "mine")
+            clear(project, MINE)
             ended = run(project.folder, "prepare", "mine")
-            after = contents(project.folder, ["data/prepared/mine"])
+            after = contents(project.folder, MINE)
             before = before or after
-            differing = [path for path in before | after if before.get(path) != after.get(path)]
-            fault.add(ended.code == 0, differing, f"{size} rows a file: {ended.last}")
-    return fault
+            fault.add(ended.code == 0, differing(before, after), f"{size} rows a file: {ended.last}")
 
 
 def _write(rows: list[dict[str, Any]], path: Path, group: int) -> None:

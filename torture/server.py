@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -12,35 +11,36 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 
-from torture.bench import STAGES, Bench, Fault, clear
-from torture.project import Project, contents, outputs
+from torture.bench import STAGES, Bench, Fault, Try
+from torture.process import run
+from torture.project import STEPS, Project
 from torture.stops import saved
 
 STAGE = "train_diffusion"
-STEPS = 300
-"""Enough to outlive a server's start."""
+MANY = 600
+"""Steps enough to outlive a server's start."""
 
 
-def faults(bench: Bench) -> Iterator[Fault]:
-    fault = Fault(name="Prefect server killed and restarted in a training")
+def tries() -> Iterator[Try]:
+    yield "Prefect server killed and restarted in a training", _killed_and_restarted
+
+
+def _killed_and_restarted(bench: Bench, fault: Fault) -> None:
     name = STAGES[STAGE]
-    with bench.copy() as project:
-        project.edit(
-            "train: {steps: 20, batch: 8, lr: 2.0e-3, warmup: 5, loss",
-            f"train: {{steps: {STEPS}, batch: 8, lr: 2.0e-3, warmup: 5, loss",
-        )
-        clear(project, STAGE, name)
-        command = sys.executable, "-m", f"flows.{STAGE}", name
-        project.run(*command)
-        before = contents(project.folder, outputs(STAGE, name))
-        clear(project, STAGE, name)
-        shutil.rmtree(project.home / ".prefect", ignore_errors=True)
+    with bench.copy() as project, bench.copy() as undisturbed:
+        for each in (undisturbed, project):
+            each.edit(
+                f"steps: {STEPS}, batch: 4, lr: 2.0e-3, warmup: 5, loss",
+                f"steps: {MANY}, batch: 4, lr: 2.0e-3, warmup: 5, loss",
+            )
+            bench.clear(each, STAGE)
+        run(undisturbed.folder, STAGE, name)
         with socket.create_server(("127.0.0.1", 0)) as free:
             api = f"http://127.0.0.1:{free.getsockname()[1]}/api"
         server = _started(project, api)
         try:
-            training = project.start(*command, PREFECT_API_URL=api, FLOWS_PLAIN="")
-            while len(saved(project, STAGE, name)) < 2 and training.poll() is None:
+            training = project.start(sys.executable, "-m", f"flows.{STAGE}", name, PREFECT_API_URL=api, FLOWS_PLAIN="")
+            while len(saved(project, STAGE)) < 2 and training.poll() is None:
                 time.sleep(0.01)
             os.killpg(server, signal.SIGKILL)
             alive = training.poll() is None
@@ -48,19 +48,16 @@ def faults(bench: Bench) -> Iterator[Fault]:
             server = _started(project, api)
             back = training.poll() is None
             said, _ = training.communicate()
-            run = _asked(api, "flow_runs/filter", flow_runs={"name": {"any_": [f"{STAGE} {name}"]}})[0]
-            shown = _asked(api, "artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+            entry = _asked(api, "flow_runs/filter", flow_runs={"name": {"any_": [f"{STAGE} {name}"]}})[0]
+            shown = _asked(api, "artifacts/filter", artifacts={"flow_run_id": {"any_": [entry["id"]]}})
         finally:
             os.killpg(server, signal.SIGTERM)
         progress = [artifact["data"] for artifact in shown if artifact["type"] == "progress"]
-        caught_up = run["state_name"] == "Completed" and progress == [100.0]
+        caught_up = entry["state_name"] == "Completed" and progress == [100.0]
         promised = alive and back and training.returncode == 0 and caught_up and "Traceback" not in said
-        after = contents(project.folder, outputs(STAGE, name))
-        differing = [path for path in before | after if before.get(path) != after.get(path)]
-        fault.add(
-            promised, differing, f"{alive=} {back=} {training.returncode} {run['state_name']} {progress}: {said[-600:]}"
-        )
-    yield fault
+        state = entry["state_name"]
+        note = f"{alive=} {back=} {training.returncode} {state} {progress}: {said[-600:]}"
+        fault.add(promised, bench.differing(project, undisturbed), note)
 
 
 def _started(project: Project, api: str) -> int:

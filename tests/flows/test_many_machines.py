@@ -1,6 +1,7 @@
 """A server, two workers in clones and homes of their own, a folder as DVC's remote: machines of a cluster, on one."""
 
 import copy
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.flows.copies import copied
 
 pytestmark = pytest.mark.torture
 PATIENCE = 600.0
+STUDY = "export_study@super-resolution"
 
 
 class Machine:
@@ -54,6 +56,10 @@ class Machine:
             process.kill()
         self.process.wait()
 
+    def rest(self, paused: bool) -> None:
+        """Let the worker, not what it started, miss its heartbeats, or beat again."""
+        (self.process.suspend if paused else self.process.resume)()
+
     def close(self) -> None:
         if self.process.is_running():
             self.kill()
@@ -76,12 +82,19 @@ def quick(checkout) -> Iterator[Server]:
 
 
 @pytest.fixture
-def project(rebuilt, tmp_path) -> Checkout:
-    """All made and up to date, its data in a remote; then two models are asked for that are not there."""
+def made(rebuilt, tmp_path) -> Checkout:
+    """All made and up to date, its data in a remote."""
     project = copied(rebuilt, tmp_path / "project")
     shutil.rmtree(project.folder / ".resume")  # where a stage that runs leaves a lock
     project.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
     project.run("dvc", "push")
+    return project
+
+
+@pytest.fixture
+def project(made) -> Checkout:
+    """Two models are asked for that are not there."""
+    project = made
     project.edit(
         "steps: 20, batch: 8, lr: 2.0e-3, warmup: 5, loss: l2, ema: 0.9, seed: 4",
         "steps: 250, batch: 8, lr: 2.0e-3, warmup: 5, loss: l2, ema: 0.9, seed: 14",
@@ -125,3 +138,33 @@ def test_two_workers_train_two_models_one_of_them_is_killed_and_the_lock_is_that
             machine.close()
     local.run("dvc", "repro", "train_diffusion@text-f4", "train_diffusion@sr-f4")
     assert (project.folder / "dvc.lock").read_text() == (local.folder / "dvc.lock").read_text()
+
+
+def test_a_stage_that_fails_on_a_worker_says_why_and_the_pipeline_waits_while_no_worker_is_heard(made, quick, tmp_path):
+    made.edit("practice: 2 ", "practise: 2 ")
+    made.commit("A misspelled key")
+    made.stage("deploy", **quick.environment)
+    machine, pipeline = Machine(made, quick, tmp_path / "only"), None
+    try:
+        until(lambda: "started" in machine.said, "the worker is there")
+        command = [sys.executable, "-u", "-m", "flows.pipeline", "--workers", STUDY]
+        pipeline = made.start(*command, **quick.environment)
+        told = "".join(iter(pipeline.stdout.readline, f"{STUDY}: handed out\n"))
+        machine.rest(paused=True)
+        assert pipeline.stderr.readline() == "no worker is online; waiting for one\n"
+        machine.rest(paused=False)
+        _, troubles = pipeline.communicate(timeout=PATIENCE)
+    finally:
+        if pipeline:
+            pipeline.kill()
+        machine.close()
+    why = "params.yaml: studies.super-resolution: unknown key 'practise', did you mean 'practice'?"
+    assert pipeline.returncode == 1
+    assert troubles.splitlines()[-1] == f"pipeline {STUDY}: {STUDY}: {why}"
+    run = quick.run(told)
+    assert run["state"]["message"] == f"{STUDY}: {why}; go on: python -m flows.pipeline --workers {STUDY}"
+    elsewhere = quick.children(run)[f"{STUDY} on a worker"]
+    assert elsewhere["state"]["message"] == f"{why}; go on: python -m flows.remote {STUDY}"
+    (table,) = [shown["data"] for key, shown in quick.artifacts(run).items() if key.endswith("-stages")]
+    assert f"| Failed: {why} | {platform.node()} cpu |" in table
+    assert "| prepare@scenes | Cached |" in table

@@ -123,10 +123,15 @@ def test_what_is_up_to_date_is_passed_over_and_shown_so(project, server):
 
 def test_targets_bring_what_they_need_and_the_plan_is_what_then_runs(project):
     project.edit("objects: 1, seed: 1", "objects: 1, seed: 2")
-    plan = told(project.stage("pipeline", "--dry", "reference", "train_autoencoder@pixels").stdout)
-    assert plan == dict.fromkeys(
-        ["prepare@scenes", "reference@scenes-test", "train_autoencoder@pixels"], "would run"
-    )  # fmt: skip
+    said = project.stage("pipeline", "--dry", "reference", "train_autoencoder@pixels").stdout
+    plan = told(said)
+    assert plan == {
+        "prepare@scenes": "would run: 120 drawn pictures at 16 pixels",
+        "reference@scenes-test": "would run: test pictures in batches of 8",
+        "train_autoencoder@pixels": "would run: nothing to train",
+    }
+    measure = "python -m flows.plan reference train_autoencoder@pixels"
+    assert said.endswith(f"hours, memory and disk, from a short measurement: {measure}\n")
     assert "prepare@scenes" in project.run("dvc", "status", "prepare@scenes").stdout  # so far nothing ran
     ran = told(project.stage("pipeline", "reference", "train_autoencoder@pixels").stdout)
     assert ran == dict.fromkeys(plan, "")
@@ -270,6 +275,13 @@ def test_a_run_started_in_prefects_pages_makes_what_dvc_exp_run_makes(project, s
         wrong = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.tost=0.3"])
         assert wrong["state_name"] == "Failed"
         assert "no entry 'tost', did you mean 'test'?; go on: " in wrong["state"]["message"]
+        before = (project.folder / "params.yaml").read_text()
+        elsewhere = server.start("pipeline/here", targets=["prepare@scenes"], set=["run.threads=4"], workers=True)
+        assert elsewhere["state"]["message"] == (
+            "workers run what is committed: edit params.yaml, commit and push it, and leave out `set`; "
+            "go on: python -m flows.pipeline --workers prepare@scenes"
+        )
+        assert (project.folder / "params.yaml").read_text() == before
         run = server.start("pipeline/here", targets=["prepare@scenes"], set=["datasets.scenes.test=0.3"])
         assert (run["state_name"], run["tags"]) == ("Completed", [platform.node()])
     finally:
