@@ -109,7 +109,7 @@ def test_pictures_are_shown_for_their_time_and_then_gone(opened, exported):
     page.wait_for_selector(ASKING)
     assert page.locator("img").count() == 0
     page.wait_for_function("window.seen.length === 1")
-    assert page.evaluate("window.seen[0]") == pytest.approx(500, abs=100)
+    assert 450 < page.evaluate("window.seen[0]") < 1000  # never shorter; a busy machine may be late
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_role("heading", name="That was practice.")).to_be_visible()
 
