@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -15,17 +16,20 @@ from types import FrameType
 
 from flows.cluster import DASK, helped
 from flows.console import told
+from flows.inputs import declaration
 from flows.memory import UNIT, out_of_memory, which_fits
 from flows.record import device, record
 from flows.references import check
 from flows.several import STARTED, end_with, processes, tell, together
 from ldm.config import load, lookup
-from ldm.files import no_space
+from ldm.files import MANIFEST, check_whole, no_space, read_json
 from ldm.progress import Progress
 
 Stage = Callable[[str], Iterator[Progress]]
 PLAIN = "FLOWS_PLAIN"
 """Environment variable that has every stage of a `dvc repro` run without Prefect."""
+UNREADABLE = re.compile("corrupt or truncated|not a picture")
+"""How a picture is refused; of a raw one the line says which."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -71,6 +75,8 @@ def run(stage: Stage, stage_name: str, name: str, *, plain: bool, shared: bool =
                     stop.here()
         except Exception as error:
             if not out_of_memory(error):
+                if not mendable(error) or UNREADABLE.search(str(error)):
+                    check_inputs(stage_name, name)
                 raise
             if "RANK" in os.environ:
                 raise ValueError(_reason(stage_name, error)) from None
@@ -123,6 +129,16 @@ def alone(stage_name: str, name: str) -> Iterator[None]:
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)
         yield
+
+
+def check_inputs(stage_name: str, name: str) -> None:
+    """Raises ValueError at a file that the stage reads and that is not as it was written: bits flip on disks.
+
+    Asked where a library stumbled, for not every room reads each of its files by its hash.
+    """
+    for dep in declaration(stage_name, name).get("deps", []):
+        for manifest in sorted(Path(dep).rglob(MANIFEST)):
+            check_whole(manifest.parent, [manifest.parent / file for file in read_json(manifest)])
 
 
 def mendable(error: BaseException) -> bool:

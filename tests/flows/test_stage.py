@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from flows.stage import explain, mendable, run
 from ldm.config import Run, load, section
-from ldm.files import read_json, whole
+from ldm.data import pictures
+from ldm.files import read_json, whole, write_manifest
 from ldm.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +30,7 @@ def project(tmp_path, monkeypatch) -> Path:
     """A folder with just enough in it for a stage to run and be recorded."""
     (tmp_path / "params.yaml").write_text("run: {mode: exact, device: cpu, threads: 1, instructions: avx2}\n")
     (tmp_path / "constraints-numeric.txt").write_text("numpy==2\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {deps: [data, samples]}}\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,6 +53,37 @@ def test_a_stage_that_ends_well_is_recorded(project):
     assert record["peak_megabytes"] > 10
     environment = read_json(project / "environment.json")
     assert {"cpu", "gpu", "machine", "python", "numpy"} == set(environment)
+
+
+def reads_table(name: str) -> Iterator[Progress]:
+    yield Progress(done=1, total=2)
+    pq.ParquetFile("samples/a/file")
+
+
+def reads_picture(name: str) -> Iterator[Progress]:
+    yield Progress(done=1, total=2)
+    pictures.read(Path("samples/a/file").read_bytes())
+
+
+@pytest.mark.parametrize("stage", [reads_table, reads_picture])
+def test_whoever_stumbles_over_a_damaged_input_the_line_names_it(project, capsys, stage):
+    folder = project / "samples/a"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"whole")
+    write_manifest(folder)
+    (folder / "file").write_bytes(b"")
+    assert run(stage, "train", "a", plain=True) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("train a: samples/a/file: damaged, its hash is not that in manifest.json; ")
+
+
+def test_a_library_that_stumbles_over_what_is_whole_is_a_bug(project):
+    folder = project / "samples/a"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"whole")
+    write_manifest(folder)
+    with pytest.raises(pa.ArrowInvalid):
+        run(reads_table, "train", "a", plain=True)
 
 
 def test_the_environment_is_written_only_where_it_differs(project):
