@@ -84,9 +84,13 @@ def write_manifest(folder: Path, known: Mapping[str, str] | None = None) -> str:
 
 
 def identity(folder: Path) -> str:
-    """The hash by which a folder with a manifest is known."""
+    """The hash by which a folder with a manifest is known.
+
+    Its JSON files, which say what the others mean, are compared with the manifest here; the others by who reads them.
+    """
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder}: incomplete or missing (no {MANIFEST}); run the stage that writes it (dvc repro)")
+    check_whole(folder, [folder / name for name in read_json(folder / MANIFEST) if name.endswith(".json")])
     return sha256(folder / MANIFEST)
 
 
@@ -94,6 +98,8 @@ def check_whole(folder: Path, paths: Iterable[Path]) -> None:
     """Raises ValueError at a file that is not the one which the manifest of `folder` lists: bits flip on disks."""
     listed = read_json(folder / MANIFEST)
     for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path}: missing, though {MANIFEST} lists it; delete {folder} and run dvc repro")
         about = path.stat()
         if listed.get(path.relative_to(folder).as_posix()) != _sha256_as_of(path, about.st_size, about.st_mtime_ns):
             raise ValueError(f"{path}: damaged, its hash is not that in {MANIFEST}; delete {folder} and run dvc repro")

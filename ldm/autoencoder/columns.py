@@ -16,7 +16,7 @@ from ldm.data.degradations import DEGRADATIONS
 from ldm.data.draws import View, central, drawn
 from ldm.data.layouts import layout_ids
 from ldm.data.masks import STYLES, draw_mask
-from ldm.data.pictures import decode, decode_map, grey, to_float
+from ldm.data.pictures import decode, decode_map, grey, stacked, to_float
 from ldm.data.randomness import generator
 from ldm.data.shards import Example, Images
 from ldm.data.tokens import encode
@@ -108,17 +108,17 @@ def moments_of(columns: Mapping[str, Tensor]) -> Moments:
 
 def drawn_columns(config: Latents) -> dict[str, Column]:
     """The pixels, and the conditions in `config` that need no network; `grey` is a picture still."""
-    made: dict[str, Column] = {"pixels": lambda rows: torch.stack([row.pixels for row in rows])}
+    made: dict[str, Column] = {"pixels": lambda rows: stacked([row.pixels for row in rows])}
     if config.layout is not None:
         made["layout"] = _layouts(config.layout.boxes, config.layout.vocabulary_size)
     if config.low_resolution is not None:
-        made["low_resolution"] = lambda rows: torch.stack([_there(row.low_resolution) for row in rows])
+        made["low_resolution"] = lambda rows: stacked([_there(row.low_resolution) for row in rows])
     if config.label_map:
-        made["label_map"] = lambda rows: torch.stack([_label_map(row) for row in rows])
+        made["label_map"] = lambda rows: stacked([_label_map(row) for row in rows])
     if config.mask is not None:
-        made["mask"] = lambda rows: torch.stack([_there(row.mask) for row in rows])
+        made["mask"] = lambda rows: stacked([_there(row.mask) for row in rows])
     if config.grey:
-        made["grey"] = lambda rows: torch.stack([grey(row.pixels) for row in rows])
+        made["grey"] = lambda rows: stacked([grey(row.pixels) for row in rows])
     return made
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from ldm.data.layouts import Corners
+from ldm.data.pictures import mirrored
 from ldm.data.shards import Box
 
 LEAST = 0.2
@@ -27,7 +28,7 @@ class View:
     def of(self, picture: Shaped[Tensor, "*c whole whole"]) -> Shaped[Tensor, "*c size size"]:
         """What it shows of a picture or of a label map."""
         part = picture[..., self.top : self.top + self.size, self.left : self.left + self.size]
-        return part.flip(-1) if self.flip else part
+        return mirrored(part) if self.flip else part
 
     def of_boxes(self, boxes: Sequence[Box]) -> tuple[Box, ...]:
         """Boxes in parts of the square, cut at its sides; those of which it shows less than a fifth are left out."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64, Shaped, UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
 
@@ -127,7 +127,21 @@ def to_image(pixels: UInt8[Tensor, "3 h w"]) -> Image.Image:
 
 
 def from_image(image: Image.Image) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+def stacked(pictures: Sequence[UInt8[Tensor, "..."]]) -> UInt8[Tensor, "b ..."]:
+    """As torch.stack, and on this thread alone.
+
+    For each of many threads that read ahead, torch would start a team of others for every copy; so this module copies
+    with NumPy.
+    """
+    return torch.from_numpy(np.stack([picture.numpy() for picture in pictures]))
+
+
+def mirrored(picture: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """Left to right."""
+    return torch.from_numpy(picture.numpy()[..., ::-1].copy())
 
 
 def encode(pixels: UInt8[Tensor, "3 h w"]) -> bytes:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
@@ -211,7 +210,7 @@ class Images:
         return pictures.decode(self._row(index)["image"][0].as_py()["bytes"])
 
     def batch(self, indices: Int[Tensor, " b"]) -> UInt8[Tensor, "b 3 h w"]:
-        return torch.stack([self.pixels(index) for index in indices.tolist()])
+        return pictures.stacked([self.pixels(index) for index in indices.tolist()])
 
     def _row(self, index: int) -> dict[str, pa.ChunkedArray]:
         if not 0 <= index < len(self):

@@ -19,7 +19,7 @@ from ldm.evaluation.paired import Holes, Paired
 from ldm.evaluation.reconstruction import PerceptualDistance
 from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import check_comparable, check_side, padded, rounded
-from ldm.files import identity, read_json, write_json
+from ldm.files import check_whole, identity, read_json, write_json
 from ldm.progress import Progress
 from ldm.training.exact import setup
 from ldm.training.several import Processes
@@ -67,6 +67,7 @@ def evaluate(
     }
     made = {name: choose[name]() for name in config.figures}
     files = sorted(samples.glob("samples-*.parquet"))
+    check_whole(samples, files)
     total, done = sum(pq.read_metadata(file).num_rows for file in files), 0
     if total < FEWEST:
         raise ValueError(f"{samples}: {total} samples; figures need at least {FEWEST}")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ldm.data.pictures import read
 from ldm.data.shards import Images
-from ldm.files import identity, read_json
+from ldm.files import check_whole, identity, read_json
 from ldm.study.config import Study, Task
 
 
@@ -47,6 +47,7 @@ def common(first: Path, second: Path, config: Study) -> list[str]:
     middle = MIDDLES[config.task]
     for folder in (first, second):
         identity(folder)
+        check_whole(folder, sorted(folder.glob("samples-*.parquet")))
         sampling = read_json(folder / "sampling.json")
         if sampling.get("random_views"):
             raise ValueError(

@@ -52,6 +52,8 @@ def three(run, scenes, none, sampled, tmp_path_factory) -> Path:
         masks=masks,
         channels="mask",
     )
+    together(1, folder)  # a process of its own too: a library chooses its code by how it is loaded
+    (folder / "several.json").rename(folder / "one.json")
     together(3, folder)
     return folder
 
@@ -67,5 +69,5 @@ def test_each_process_has_all_in_order_and_computes_every_third(three):
 
 def test_every_figure_is_the_same_from_three_processes(three, tmp_path):
     """Of five batches, the last one ragged."""
-    assert [progress.done for progress in measured(three, tmp_path / "one.json")] == [5, 10, 15, 20, 24]
-    assert (three / "several.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert [progress.done for progress in measured(three, tmp_path / "here.json")] == [5, 10, 15, 20, 24]
+    assert (three / "several.json").read_bytes() == (three / "one.json").read_bytes()
