@@ -47,6 +47,19 @@ def test_equal_values_are_equal_bytes(tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+@pytest.mark.parametrize(("damage", "says"), [("flipped", "damaged, its hash is not that in"), ("gone", "missing")])
+def test_a_folder_whose_description_is_not_the_listed_one_has_no_identity(tmp_path, damage, says):
+    """A digit that flipped would be another result, and nobody would know."""
+    write_json(tmp_path / "latents.json", {"channel_std": [1.5]})
+    write_manifest(tmp_path)
+    if damage == "flipped":
+        (tmp_path / "latents.json").write_text((tmp_path / "latents.json").read_text().replace("1.5", "1.7"))
+    else:
+        (tmp_path / "latents.json").unlink()
+    with pytest.raises(ValueError, match=rf"latents\.json: {says}"):
+        identity(tmp_path)
+
+
 def test_the_identity_of_a_folder_changes_with_any_byte_and_with_nothing_else(tmp_path):
     hashes = []
     for name, content in (("one", b"x"), ("two", b"x"), ("three", b"y")):

@@ -17,7 +17,7 @@ SPOILT: dict[str, Callable[[bytes, int], bytes]] = {
     "its end cut off": lambda content, at: content[:at],
     "nothing in it": lambda content, at: b"",
 }
-READ = re.compile(r"(parquet|arrow|safetensors)$")
+READ = re.compile(r"(parquet|arrow|safetensors|json)$")
 """Files whose content enters a result; the manifest of a folder holds their hashes."""
 
 
@@ -82,7 +82,9 @@ def _input(bench: Bench, fault: Fault, stage: str) -> None:
 def _files(bench: Bench, project: Project, stage: str) -> list[Path]:
     folders = [project.folder / dep for dep in bench.inputs(stage)]
     found = [file for folder in folders if folder.is_dir() for file in sorted(folder.rglob("*"))]
-    return [file for file in found if READ.search(file.name) and (file.parent / MANIFEST).exists()]
+    return [
+        file for file in found if READ.search(file.name) and file.name != MANIFEST and (file.parent / MANIFEST).exists()
+    ]
 
 
 def _spoil(bench: Bench, path: Path, spoil: Callable[[bytes, int], bytes]) -> None:

@@ -154,6 +154,15 @@ def test_samples_that_a_figure_cannot_use_are_refused_in_one_line(
     assert not (tmp_path / "m.json").exists()
 
 
+def test_samples_that_are_no_longer_those_listed_are_refused(run, sampled, scenes, none, real, originals, tmp_path):
+    """Though they can be read."""
+    ids, pictures, _ = originals
+    samples, others = (sampled(tmp_path / name, ids, list(of)) for name, of in (("s", pictures), ("o", pictures[::-1])))
+    shutil.copyfile(others / "samples-00000.parquet", samples / "samples-00000.parquet")
+    with pytest.raises(ValueError, match=r"samples-00000\.parquet: damaged"):
+        measure(section("fidelity"), run, samples, scenes, real, none, tmp_path / "m.json")
+
+
 def test_a_reference_of_other_features_is_refused(run, sampled, scenes, none, real, originals, tmp_path):
     other = tmp_path / "reference"
     other.mkdir()

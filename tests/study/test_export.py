@@ -1,6 +1,7 @@
 """What an exported study promises: it is blind, balanced, repeatable, and refuses sets that do not belong together."""
 
 import io
+import shutil
 from collections import Counter
 from itertools import chain, pairwise
 from pathlib import Path
@@ -231,6 +232,9 @@ def test_sets_that_do_not_belong_together_are_refused(inputs, tmp_path):
     write_manifest(turned)
     assert "sample another split" in refusal(first, turned, images, tmp_path)
     assert "run the stage" in refusal(first, tmp_path / "missing", images, tmp_path)
+    damaged = write_samples(tmp_path / "damaged", IDS, 8)
+    shutil.copyfile(larger / "samples-00000.parquet", damaged / "samples-00000.parquet")
+    assert "samples-00000.parquet: damaged" in refusal(first, damaged, images, tmp_path)
 
 
 def test_a_key_among_the_published_files_is_refused(inputs, tmp_path):
