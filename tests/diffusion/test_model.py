@@ -7,7 +7,7 @@ from ldm.diffusion.config import Linear
 from ldm.diffusion.model import LatentScale, load
 from ldm.diffusion.preview import preview
 from ldm.diffusion.schedule import Schedule
-from ldm.files import read_json, write_json
+from ldm.files import read_json, write_json, write_manifest
 from ldm.nn.condition import Condition
 from tests.diffusion.small import INFO, ROW, made, row, write_random_latents, write_small_model
 
@@ -93,6 +93,7 @@ def test_weights_of_another_model_than_that_of_config_json_are_refused_in_one_li
     about = read_json(folder / "config.json")
     about["diffusion"]["unet"] |= change
     write_json(folder / "config.json", about)
+    write_manifest(folder)
     with pytest.raises(ValueError, match=rf"model: ema\.safetensors does not fit config\.json: {misfit}; ") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
