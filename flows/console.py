@@ -33,15 +33,19 @@ class Pace:
 def told(label: str, records: Iterator[Progress], every: float | None = None) -> Iterator[Progress]:
     """The same records, with a line about them on stderr at most `every` so many seconds (a terminal .2, a log 15).
 
-    Their notes are told at once, each on a line of its own.
+    Their notes are told at once, each on a line of its own; and how far it came in one unit before it goes on in
+    another.
     """
     terminal = sys.stderr.isatty()
     every = every if every is not None else (0.2 if terminal else 15.0)
-    pace, spoken, last, said = Pace(), time.monotonic(), "", ""
+    pace, spoken, last, said, unit = Pace(), time.monotonic(), "", "", ""
     try:
         for progress in records:
             for note in progress.notes:
                 print(f"\n{label}: {note}" if terminal and last else f"{label}: {note}", file=sys.stderr, flush=True)
+            if progress.unit != unit and last != said:
+                _say(last, terminal)
+            unit = progress.unit
             last = line(label, progress, *pace.at(progress))
             if time.monotonic() - spoken >= every:
                 _say(last, terminal)

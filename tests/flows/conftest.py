@@ -18,19 +18,9 @@ from urllib.request import Request, urlopen
 import pytest
 from filelock import FileLock
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("dvc.lock", "environment.json", "metrics/*.json", "metrics/autoencoders/*.json")
 """What git tracks and a run writes: a new checkout starts without."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, all that asks the Prefect server stays in one process; else each file does."""
-    for item in items:
-        if item.path.parent == HERE:
-            of_server = "server" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("server" if of_server else item.path.stem))
 
 
 class Checkout:

@@ -47,6 +47,12 @@ def test_a_stage_that_fails_leaves_the_line_of_how_far_it_came(capsys):
     assert capsys.readouterr().err.startswith("a  2/100 steps")
 
 
+def test_what_was_done_in_another_unit_before_is_said_too(capsys):
+    records = [Progress(done=done, total=2, unit=unit) for unit in ("shards", "pictures") for done in (1, 2)]
+    list(told("prepare scenes", iter(records), every=60))
+    assert [text.split("  ")[1] for text in capsys.readouterr().err.splitlines()] == ["2/2 shards", "2/2 pictures"]
+
+
 def test_a_stage_without_records_says_nothing(capsys):
     assert list(told("a", iter(()))) == []
     assert capsys.readouterr().err == ""
