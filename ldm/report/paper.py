@@ -92,7 +92,8 @@ def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Tabl
     members = sorted(members, key=lambda one: not is_bicubic(one))
     columns = [column(one) for one in members]
     made_by: list[Samples | None] = [results.samples[one.section.text("samples")] for one in members]
-    bicubic = bicubic_beside(members[0])
+    # Where fills were measured beside an enlargement, for their latents have it too, it is no method of theirs.
+    bicubic = bicubic_beside(members[0]) if layout.condition == "low_resolution" else None
     if bicubic and not any(is_bicubic(one) for one in members):
         columns, made_by = [bicubic, *columns], [None, *made_by]
     figures = [one.figures for one in columns]

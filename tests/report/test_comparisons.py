@@ -147,6 +147,16 @@ def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str,
     assert tables[7]["lama"]["all: LPIPS ↓"] == "0.137"
 
 
+def test_an_enlargement_measured_beside_fills_is_no_row_among_them(rich_run: Path, tmp_path: Path):
+    """As where the latents of an inpainting model have low-resolution pictures too."""
+    root = shutil.copytree(rich_run, tmp_path / "run")
+    measured = read_json(root / "metrics/inpaint.json")
+    measured["figures"] |= {"bicubic_psnr": 25.0, "bicubic_ssim": 0.7, "bicubic_lpips": 0.02}
+    write_json(root / "metrics/inpaint.json", measured)
+    tables = {one.number: texts(one.table) for one in paper_tables(collect(root))}
+    assert all({"inpaint", "lama"} <= set(tables[number]) and "bicubic" not in tables[number] for number in (6, 7))
+
+
 def test_bicubic_measured_with_the_models_is_a_row_where_no_method_is(whole_run: Path):
     (table,) = [texts(one.table) for one in paper_tables(collect(whole_run)) if one.number == 5]
     assert list(table) == ["bicubic", "sr-f4", "sr-f1"]
