@@ -6,6 +6,7 @@ And DVC's cache: all that asks DVC itself is here.
 import difflib
 import logging
 import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ from dvc.stage.cache import RunCacheNotFoundError
 from flows.references import check
 from ldm.config import load
 
-STOPPED = re.compile(r"exited with (130|-2|-15)$")
-"""How DVC says that a stage was stopped and did not fail."""
+STOPPED = {signal.SIGINT, signal.SIGTERM}
+"""What ends a stage that did not fail."""
 
 
 class StageError(Exception):
@@ -83,9 +84,10 @@ class Graph:
                 self._repo.reproduce(name, single_item=True, force=force, run_env=dict(environment))
         except ReproductionError as error:
             cause = error.__cause__ or error
-            if STOPPED.search(str(cause)):
+            why, ended_by = _ending(_flat(cause))
+            if ended_by in STOPPED:
                 raise KeyboardInterrupt from None
-            raise StageError(_flat(cause)) from None
+            raise StageError(why) from None
 
     def fetch_runs(self) -> None:
         """Learn from DVC's remote of what stages made elsewhere. Raises ValueError where none is configured."""
@@ -173,6 +175,19 @@ def _one_line() -> Iterator[None]:
         if cause is error:
             raise ValueError(_flat(error)) from None
         raise
+
+
+def _ending(why: str) -> tuple[str, signal.Signals | None]:
+    """DVC's words for a stage that ended badly, and the signal that ended it.
+
+    Which number stands in them is the shell's affair: one that replaces itself by the stage says -9 where another,
+    which waits for it, says 137.
+    """
+    start, _, code = why.rpartition("exited with ")
+    for ended_by in signal.Signals:
+        if code in {str(-ended_by), str(128 + ended_by)}:
+            return f"{start}killed by {ended_by.name}", ended_by
+    return why, None
 
 
 def _flat(error: BaseException) -> str:

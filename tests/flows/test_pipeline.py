@@ -230,14 +230,15 @@ def test_a_pipeline_shuts_out_another_and_stops_where_it_can_go_on(project, serv
     begun(project, within=0)  # what was saved is still there
 
 
-def test_a_stage_that_is_killed_is_shown_as_crashed_with_the_command_that_goes_on(project, server):
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_stage_that_is_killed_is_shown_as_crashed_with_the_command_that_goes_on(project, server, shell):
     command = *PIPELINE, KL, "-S", "autoencoders.kl-f4.train.steps=100000"
-    running = project.start(*command, **server.environment)
+    running = project.start(*command, **server.environment, SHELL=shell)  # one waits for the stage, one becomes it
     begun(project)
     stage = int((project.folder / ".resume/train_autoencoder/kl-f4.lock").read_text())
     os.kill(stage, signal.SIGKILL)
     said, errors = running.communicate(timeout=60)
-    why = "failed to run: python -m flows.train_autoencoder kl-f4, exited with -9"
+    why = "failed to run: python -m flows.train_autoencoder kl-f4, killed by SIGKILL"
     assert running.returncode == 1
     assert errors.splitlines()[-1] == f"pipeline {KL}: {KL}: {why}"
     children = states(server.children(server.run(said)))
