@@ -91,6 +91,36 @@ layout2img          305,135,875  306  joint
 layout2img-coco-f8  371,100,036  345  joint
 """
 
+# Tables 12 to 15: side of the latent, |Z|, channels, multipliers, sides with attention, heads (w32: of 32 channels
+# each), depth, dropout, batch, steps and rate. As released where that differs, which comments in the preset say:
+# table 12 gives lsun-churches heads of 24 channels (8 of them at its first level), table 15 txt2img-1p4b the rate 1e-4
+# and label maps f 8
+PRINTED = """
+celeba256           64  8192   224  1,2,3,4      32,16,8    w32  1  0   48    410000   9.6e-5
+ffhq256             64  8192   224  1,2,3,4      32,16,8    w32  1  0   42    635000   8.4e-5
+lsun-churches256    32  KL     192  1,2,2,4,4    32,16,8,4  8    1  0   96    500000   5e-5
+lsun-beds256        64  8192   224  1,2,3,4      32,16,8    w32  1  0   48    1900000  9.6e-5
+imagenet-f1         256 none   192  1,1,2,2,4,4  32,16,8    1    1  0   7     2000000  4.9e-5
+imagenet-f2         128 2048   192  1,2,2,4,4    32,16,8    1    1  0   9     2000000  6.3e-5
+imagenet-f4         64  8192   192  1,2,3,5      32,16,8    1    1  0   40    2000000  8e-5
+imagenet-f8         32  16384  256  1,2,4        32,16,8    1    1  0   64    2000000  6.4e-5
+imagenet-f16        16  16384  256  1,2,4        16,8,4     1    1  0   112   2000000  4.5e-5
+imagenet-f32        8   16384  256  1,2,4        8,4,2      1    1  0   112   2000000  4.5e-5
+celeba-f1           256 none   192  1,1,2,2,4,4  32,16,8    w32  1  0   9     500000   9e-5
+celeba-f2           128 2048   192  1,2,2,4,4    32,16,8    w32  1  0   11    500000   1.1e-4
+celeba-f4           64  8192   224  1,2,3,4      32,16,8    w32  1  0   48    500000   9.6e-5
+celeba-f8           32  16384  256  1,2,4        32,16,8    w32  1  0   96    500000   9.6e-5
+celeba-f16          16  16384  256  1,2,4        16,8,4     w32  1  0   128   500000   1.3e-4
+celeba-f32          8   16384  256  1,2,4        8,4,2      w32  1  0   128   500000   1.3e-4
+txt2img-1p4b        32  KL     320  1,2,4,4      32,16,8    8    1  0   680   390000   5e-5
+layout2img          64  8192   128  1,2,3,4      32,16,8    w32  3  0   24    4400000  4.8e-5
+layout2img-coco-f8  32  16384  192  1,2,4        32,16,8    w32  2  .1  48    170000   4.8e-5
+cin256-v2           64  8192   192  1,2,3,5      32,16,8    1    1  0   1200  178000   1e-4
+imagenet-sr         64  8192   160  1,2,2,4      8          w32  1  0   64    860000   6.4e-5
+inpainting          64  8192   128  1,4,8        none       8    1  0   128   360000   1e-6
+semantic256         64  8192   128  1,4,8        none       8    1  0   48    360000   4.8e-5
+"""
+
 
 def table(text: str) -> list[Any]:
     rows = [line.split() for line in text.strip().splitlines()]
@@ -208,6 +238,32 @@ def test_counts_round_to_those_of_the_papers_tables(name, millions, what):
 def test_where_a_table_differs_from_what_it_describes_the_description_is_built(name, exact, millions, what):
     assert parameters(name, what) == exact
     assert millions not in (int(exact / 1e6), round(exact / 1e6))
+
+
+@pytest.mark.parametrize("line", PRINTED.strip().splitlines(), ids=lambda line: line.split()[0])
+def test_models_and_trainings_are_those_of_tables_12_to_15(line):
+    name, side, codes, channels, mult, attention, heads, depth, dropout, batch, steps, rate = line.split()
+    config = row("diffusion", name)
+    unet, train = config.unet, config.train
+    latent = info(config.latents)["latent_shape"][-1]
+    stage = row("autoencoders", config.autoencoder).root
+    codebook = {"kl": "KL", "identity": "none"}.get(stage.kind) or str(stage.model.codebook.size)
+    assert (latent, codebook) == (int(side), codes)
+    assert (unet.channels, ",".join(f"{factor:g}" for factor in unet.channel_mult)) == (int(channels), mult)
+    assert ",".join(str(latent // factor) for factor in unet.attention_factors) == attention.replace("none", "")
+    assert (f"w{unet.head_channels}" if unet.head_channels else str(unet.heads)) == heads
+    assert (unet.transformer_depth, unet.dropout) == (int(depth), float(dropout))
+    assert (train.batch, train.steps, train.lr) == (int(batch), int(steps), float(rate))
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "layers", "width"), [("txt2img-1p4b", 77, 32, 1280), ("layout2img-coco-f8", 92, 16, 512)]
+)
+def test_transformers_are_those_of_table_17(name, length, layers, width):
+    config = row("diffusion", name)
+    tokens, shapes = config.condition.tokens, info(config.latents)["shapes"]
+    assert (tokens.layers, tokens.width) == (layers, width)
+    assert [length] in (shapes.get("tokens"), shapes.get("layout"))
 
 
 def test_a_shorter_layout_transformer_would_explain_the_smaller_count():
