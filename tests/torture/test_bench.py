@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from torture import __main__ as torture
+from torture import gpu
 from torture.bench import Bench, Fault, clear, differing
 from torture.project import Project
 from torture.surroundings import utf8_locale
@@ -85,6 +86,20 @@ def test_the_table_ends_with_all_together():
     assert "raw bad 1 1 4 2 FAILED" in said
     assert "disk left 0 0 0 0 left out: no disk" in said
     assert "together 2 2 4 3 1 FAILED" in said
+
+
+def test_stages_are_tried_on_gpus_where_there_are_some(bench, monkeypatch):
+    monkeypatch.delenv(gpu.DEVICE, raising=False)
+    monkeypatch.setattr(gpu.Path, "glob", lambda *_: [])
+    ((name, attempt),) = gpu.tries()
+    attempt(bench, fault := Fault(name=name))
+    assert fault.verdict == "left out: this machine has none"
+    monkeypatch.setattr(gpu.Path, "glob", lambda *_: ["/dev/nvidia0", "/dev/nvidia1"])
+    names = [name for name, _ in gpu.tries()]
+    assert {name: names.count(name) for name in names} == {
+        **{f"{p}: {what}": 7 for p in ("float32", "bfloat16") for what in ("again", "SIGKILL at any moment", "two processes")},
+        "a batch that memory does not hold": 2,
+    }  # fmt: skip
 
 
 def test_there_is_a_locale_of_utf8():
