@@ -23,6 +23,7 @@ from ldm.diffusion.schedule import Schedule
 from ldm.interop import diffusers_config, diffusers_names
 from ldm.interop.links import write as named_as_theirs
 from ldm.nn.condition import Condition
+from ldm.nn.packed import packed
 from ldm.sampling.samplers import ddim
 from ldm.training.config import Training
 from ldm.training.ema import EMA
@@ -68,6 +69,12 @@ def peers(theirs: nn.Module, compiled: bool) -> dict[str, nn.Module]:
     return settings
 
 
+def frozen(theirs: nn.Module) -> nn.Module:
+    """Compiled for sampling alone, with weights laid out once."""
+    model = copy.deepcopy(theirs).eval().requires_grad_(False)
+    return torch.compile(model, options={"freezing": True})  # type: ignore[return-value]
+
+
 def train_ours(model: UNet, noisy: torch.Tensor, step: torch.Tensor, noise: torch.Tensor) -> Step:
     config = Training(
         steps=1000, batch=len(noisy), lr=1e-6, warmup=0, decay="none", ema=0.9999, seed=0, save_every=1000,
@@ -104,6 +111,7 @@ def train_theirs(model: nn.Module, noisy: torch.Tensor, step: torch.Tensor, nois
 
 
 def sample_ours(model: UNet, start: torch.Tensor, num_steps: int) -> Step:
+    model = packed(copy.deepcopy(model).eval().requires_grad_(False))  # as the stage `sample` has it
     schedule = Schedule.from_config(Linear(kind="linear", steps=1000, beta_start=0.0015, beta_end=0.0195))
     steps = torch.linspace(999, 0, num_steps).long().tolist()
 
@@ -136,7 +144,8 @@ def sample_theirs(model: nn.Module, start: torch.Tensor, num_steps: int) -> Step
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     ours, theirs = ours_and_theirs(options.channels, options.size)
-    settings = peers(theirs, compiled=bool(shutil.which("c++")) and not options.no_compile)
+    compiled = bool(shutil.which("c++")) and not options.no_compile
+    settings = peers(theirs, compiled)
     shape = (options.batch, LATENT_CHANNELS, options.size, options.size)
     noisy, noise, step = torch.randn(shape), torch.randn(shape), torch.randint(1000, (options.batch,))
     taken: dict[str, list[float]] = {}
@@ -145,7 +154,10 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         ("training", train_ours, train_theirs, (noisy, step, noise)),
     ):
         steps = {f"{question}: ours": one(ours, *rest)}
-        steps |= {f"{question}: {name}": other(model, *rest) for name, model in settings.items()}
+        here = dict(settings)
+        if compiled and question == "sampling":
+            here["diffusers, compiled and frozen"] = frozen(theirs)
+        steps |= {f"{question}: {name}": other(model, *rest) for name, model in here.items()}
         taken |= side_by_side(steps, device="cpu", warmup=2, repeats=options.repeats)
     parameters = sum(p.numel() for p in ours.parameters())
     return result(options, taken, parameters=parameters, threads=torch.get_num_threads(), goal=GOAL)

@@ -26,13 +26,14 @@ from ldm.diffusion.config import Diffusion
 from ldm.diffusion.model import load as load_diffusion
 from ldm.diffusion.train import train
 from ldm.files import MANIFEST, read_json, write_json
+from ldm.nn.packed import packed
 from ldm.progress import Progress
 from ldm.report.rates import RATES, Table, key
 from ldm.sampling.config import Samples
 from ldm.sampling.guides import networks
 from ldm.sampling.plan import step_list
 from ldm.sampling.work import Work
-from ldm.training.exact import setup
+from ldm.training.exact import placed, setup
 
 WARM, TIMED = 4, 12
 """Training steps before the clock starts, and on it."""
@@ -42,7 +43,8 @@ def sampling_rate(name: str, run: Run) -> dict[str, float]:
     """Draw one batch of the row `samples.NAME`, warmed up by one before it, from noise to pictures in memory."""
     config, device = section(load(), Samples, f"samples.{name}"), setup(run)
     model, about = load_diffusion(Path("models/diffusion", config.model), config.snapshot)
-    model, first_stage = model.to(device), load_autoencoder(Path("models/autoencoders", config.autoencoder)).to(device)
+    first_stage = load_autoencoder(Path("models/autoencoders", config.autoencoder))
+    model, first_stage = packed(placed(model, device)), packed(placed(first_stage, device))
     work: dict[str, Any] = {
         "config": config,
         "model": model,

@@ -14,6 +14,7 @@ from ldm.cli.inputs import listed
 from ldm.config import Run
 from ldm.diffusion.model import DiffusionModel, load
 from ldm.files import MANIFEST, identity, read_json
+from ldm.nn.packed import packed
 from ldm.training.exact import placed, setup
 
 MODELS = Path("models")
@@ -54,8 +55,8 @@ def open_model(model: str, autoencoder: str | None, snapshot: int | None, device
     condition = about["diffusion"]["condition"]
     return Opened(
         folder=folder,
-        model=placed(diffusion, on),
-        first_stage=placed(first_stage, on),
+        model=packed(placed(diffusion, on)),
+        first_stage=packed(placed(first_stage, on)),
         info=about["latents"],
         tokens=condition["tokens"]["kind"],
         channels=condition["channels"]["kind"],

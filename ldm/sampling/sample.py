@@ -12,6 +12,7 @@ from ldm.data.latents import Latents
 from ldm.data.samples import write_samples
 from ldm.diffusion.model import DiffusionModel, load
 from ldm.files import fresh_folder, identity, whole, write_json, write_manifest
+from ldm.nn.packed import packed
 from ldm.nn.weights import weights as foreign
 from ldm.progress import Progress
 from ldm.sampling.config import Samples
@@ -70,7 +71,7 @@ def planned(
     """
     device = setup(run)
     diffusion, about = load(model, config.snapshot)
-    diffusion, first_stage = placed(diffusion, device), placed(load_autoencoder(autoencoder), device)
+    diffusion, first_stage = packed(placed(diffusion, device)), packed(placed(load_autoencoder(autoencoder), device))
     if run.precision == "bfloat16":
         diffusion.in_half()
     data = Latents(latents, config.split)
