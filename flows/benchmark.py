@@ -43,6 +43,7 @@ def sampling_rate(name: str, run: Run) -> dict[str, float]:
     """Draw one batch of the row `samples.NAME`, warmed up by one before it, from noise to pictures in memory."""
     config, device = section(load(), Samples, f"samples.{name}"), setup(run)
     model, about = load_diffusion(Path("models/diffusion", config.model), config.snapshot)
+    weights, classifier = Path("data/weights", config.weights), Path("models/diffusion", config.classifier)
     first_stage = load_autoencoder(Path("models/autoencoders", config.autoencoder))
     model, first_stage = packed(placed(model, device)), packed(placed(first_stage, device))
     work: dict[str, Any] = {
@@ -50,7 +51,7 @@ def sampling_rate(name: str, run: Run) -> dict[str, float]:
         "model": model,
         "first_stage": first_stage,
         "data": Latents(Path("data/latents", config.latents), config.split),
-        "networks": networks(config, Path("data/weights", config.weights), device),
+        "networks": networks(config, weights, classifier, device),
         "kinds": {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")},
     }
     taken = 0.0

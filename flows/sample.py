@@ -39,6 +39,7 @@ def _asked(function: Callable[..., T], name: str) -> Callable[..., T]:
         autoencoder=Path("models/autoencoders", config.autoencoder),
         latents=Path("data/latents", config.latents),
         weights=Path("data/weights", config.weights),
+        classifier=Path("models/diffusion", config.classifier),
     )
 
 

@@ -127,6 +127,7 @@ class Shrunk:
             "model": self._train_diffusion(config.model),
             "autoencoder": self._train_autoencoder(config.autoencoder),
             "latents": self._cache_latents(config.latents),
+            "classifier": "none" if config.classifier == "none" else self._train_diffusion(config.classifier),
             "sampler": {"kind": "ddim", "num_steps": num_steps, "eta": 0.0},
             "split": "test",
             "count": max(FEWEST, config.batch + 1),

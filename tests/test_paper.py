@@ -16,6 +16,7 @@ from ldm import conditioning
 from ldm.autoencoder.config import Architecture, Identity
 from ldm.autoencoder.model import build as build_autoencoder
 from ldm.config import load, section
+from ldm.diffusion.model import DiffusionModel
 from ldm.unet.model import UNet
 
 FILE = Path(__file__).resolve().parents[1] / "presets" / "paper.yaml"
@@ -186,16 +187,10 @@ def _latent(model: Architecture) -> tuple[int, int]:
 @cache
 def diffusion(name: str) -> tuple[UNet, conditioning.Conditioner]:
     config = row("diffusion", name)
-    about = info(config.latents)
+    statistics = {"channel_mean": [0.0] * 64, "channel_std": [1.0] * 64}
     with torch.device("meta"):
-        conditioner = conditioning.build(config.condition, about)
-        unet = UNet(
-            config.unet,
-            latent_channels=about["latent_shape"][0],
-            condition_channels=conditioner.channels_width,
-            token_width=conditioner.token_width,
-        )
-    return unet, conditioner
+        model = DiffusionModel(config, info(config.latents) | statistics)
+    return model.unet, model.conditioner
 
 
 def parameters(name: str, what: str) -> int:
@@ -238,6 +233,11 @@ def test_counts_round_to_those_of_the_papers_tables(name, millions, what):
 def test_where_a_table_differs_from_what_it_describes_the_description_is_built(name, exact, millions, what):
     assert parameters(name, what) == exact
     assert millions not in (int(exact / 1e6), round(exact / 1e6))
+
+
+def test_a_model_and_its_classifier_are_as_large_as_table_3_says():
+    """LDM-8-G's 506 million: what `cin256` trains, and the classifier that guides it."""
+    assert int((parameters("cin256", "joint") + parameters("cin256-classifier", "unet")) / 1e6) == 506
 
 
 @pytest.mark.parametrize("line", PRINTED.strip().splitlines(), ids=lambda line: line.split()[0])

@@ -35,6 +35,7 @@ NEEDED = (
 COMPUTES = (
     "train_autoencoder", "cache_latents", "train_diffusion", "sample", "reference", "evaluate_autoencoder", "evaluate",
 )  # fmt: skip
+PRECISIONS = ("float32", "bfloat16")
 HUGE = 2**18
 """Pictures a step: more than a GPU of today holds."""
 
@@ -53,7 +54,7 @@ def tries() -> Iterator[Try]:
     if not (cpu or gpus):
         yield "stages on a GPU", _left_out("this machine has none")
         return
-    for precision in ("float32",) if cpu else ("float32", "bfloat16"):
+    for precision in PRECISIONS[:1] if cpu else PRECISIONS:
         for stage in COMPUTES:
             yield f"{precision}: again", partial(_again, precision=precision, stage=stage, processes=1)
             yield f"{precision}: SIGKILL at any moment", partial(_killed, precision=precision, stage=stage)

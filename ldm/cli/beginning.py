@@ -9,12 +9,13 @@ from ldm.cli import options
 from ldm.cli.drawing import draw_all
 from ldm.cli.how import drawing, parsed_size
 from ldm.cli.inputs import fitted, padded, read_label_map, read_picture, sides
-from ldm.cli.models import Opened, open_model
+from ldm.cli.models import MODELS, Opened, find, open_model
 from ldm.cli.rows import SHOWN_BY, Item, Rows, told
+from ldm.sampling.fit import check_classifier
 from ldm.sampling.guides import networks
 
 STRENGTH = 0.6
-SCALES = {"low_resolution": 16.0, "identity": 1.0, "grey": 1.0, "small": 0.5, "clip": 300.0}
+SCALES = {"low_resolution": 16.0, "identity": 1.0, "grey": 1.0, "small": 0.5, "clip": 300.0, "classifier": 3.0}
 """Of guides, where none is said (docs/sampling.md). Each value of a 4x smaller picture is a mean of 16 pixels."""
 PERCEPTUAL_SCALE = 30.0
 """Of every kind, where the distance is perceptual: it is a mean over the picture, whatever is compared."""
@@ -32,6 +33,7 @@ class Beginning:
     guide_scale: float | None
     guide_distance: str
     perceptual_weights: Path | None
+    classifier: str | None
     estimates: int
 
 
@@ -42,11 +44,15 @@ def draw_beginning(
     opened = open_model(model, how.autoencoder, how.snapshot, where.device)
     if opened.channels != "none" and opened.channels != "label_map":
         raise ValueError(f"{opened.name} is shown {opened.channels}: use {SHOWN_BY[opened.channels]}")
-    items = _shown(opened, told(opened, given, prompts_for_guide=beginning.guide_kind == "clip"), beginning)
+    for_guide = {"clip": "--prompt", "classifier": "--label"}.get(beginning.guide_kind or "")
+    items = _shown(opened, told(opened, given, for_guide=for_guide), beginning)
     start = {"strength": STRENGTH if beginning.strength is None else beginning.strength} if beginning.start else None
     section = drawing(opened, how, start=start, guide=_guide(beginning))
     asked = given.clip_weights if beginning.guide_kind == "clip" else beginning.perceptual_weights
-    found = networks(section, asked or Path("none"), opened.device)
+    classifier = find(beginning.classifier, MODELS / "diffusion") if beginning.classifier else Path("none")
+    found = networks(section, asked or Path("none"), classifier, opened.device)
+    if found.classifier is not None:
+        check_classifier(found.classifier, classifier, opened.model, opened.info, opened.name)
     pictured = any("picture" in item.rows for item in items)
     return draw_all(opened, items, section, how, where, latents=pictured, networks=found, estimates=beginning.estimates)
 
@@ -59,12 +65,16 @@ def _check_options(beginning: Beginning, given: options.Told) -> None:
         raise ValueError("--guide-scale 0 guides nothing: leave out --guide-kind and what belongs to it")
     if kind in OF_A_PICTURE and beginning.guide is None:
         raise ValueError(f"--guide-kind {kind} needs --guide PICTURE")
-    if kind in ("small", "clip") and beginning.guide is not None:
+    if kind in ("small", "clip", "classifier") and beginning.guide is not None:
         raise ValueError(f"--guide-kind {kind} compares with no picture: leave out --guide")
     if kind == "clip" and not (given.clip_weights and (given.prompt or given.prompts)):
         raise ValueError("--guide-kind clip needs --prompt and --clip-weights")
-    if kind == "clip" and beginning.guide_distance == "perceptual":
-        raise ValueError("--guide-kind clip has a distance of its own: leave out --guide-distance")
+    if kind in ("clip", "classifier") and beginning.guide_distance == "perceptual":
+        raise ValueError(f"--guide-kind {kind} has no distance to choose: leave out --guide-distance")
+    if kind == "classifier" and not (beginning.classifier and given.label):
+        raise ValueError("--guide-kind classifier needs --classifier MODEL and --label")
+    if kind != "classifier" and beginning.classifier:
+        raise ValueError("--classifier is of --guide-kind classifier: say both")
     if (beginning.guide_distance == "perceptual") != (beginning.perceptual_weights is not None):
         raise ValueError("--guide-distance perceptual and --perceptual-weights go together")
     if beginning.strength is not None and beginning.start is None:
@@ -78,8 +88,8 @@ def _guide(beginning: Beginning) -> dict[str, Any] | None:
         return None
     usual = PERCEPTUAL_SCALE if beginning.guide_distance == "perceptual" else SCALES[beginning.guide_kind]
     scale = usual if beginning.guide_scale is None else float(beginning.guide_scale)
-    if beginning.guide_kind == "clip":
-        return {"kind": "clip", "scale": scale}
+    if beginning.guide_kind in ("clip", "classifier"):
+        return {"kind": str(beginning.guide_kind), "scale": scale}
     return {"kind": str(beginning.guide_kind), "distance": str(beginning.guide_distance), "scale": scale}
 
 

@@ -59,9 +59,10 @@ class Item:
         return replace(self, name=name or self.name, rows=self.rows | rows, size=size, kept=kept)
 
 
-def told(opened: Opened, given: options.Told, *, prompts_for_guide: bool = False) -> list[Item]:
+def told(opened: Opened, given: options.Told, *, for_guide: str | None = None) -> list[Item]:
     """An item for each prompt, label, layout or picture that the model is told; one alone for a model told nothing.
 
+    `for_guide`: the option, --prompt or --label, that a guide takes where the model does not.
     Raises ValueError of one line where the model needs another option than was given.
     """
     prompts = [*(given.prompt or []), *(read_lines(given.prompts) if given.prompts else [])]
@@ -73,9 +74,15 @@ def told(opened: Opened, given: options.Told, *, prompts_for_guide: bool = False
     }
     wanted = ASKED_BY.get(opened.tokens)
     for option, found in values.items():
-        if found and option != wanted and not (option == "--prompt" and prompts_for_guide):
+        if found and option not in (wanted, for_guide):
             instead = f"it is told {opened.tokens}, by {wanted}" if wanted else "it is told nothing"
             raise ValueError(f"{opened.name} takes no {option}: {instead}")
+    if for_guide == "--label" and wanted not in (None, "--label"):
+        raise ValueError(
+            f"--guide-kind classifier leads models told a label or nothing, and {opened.name} is told {opened.tokens}"
+        )
+    if for_guide == "--label" and wanted is None:
+        return [_label(opened.info, label) for label in values["--label"]]
     if wanted is None:
         return [Item(name=opened.name, prompt=prompt) for prompt in prompts or [""]]
     if not values[wanted]:

@@ -23,6 +23,8 @@ EXAMPLES = """Examples:
 
 - `ldm sample unconditional --size 256x512 --sampler dpm_solver --steps 20`
 
+- `ldm sample unconditional --guide-kind classifier --classifier label-classifier --label "red square"`
+
 - `ldm sample unconditional --estimates 8`"""
 
 
@@ -32,6 +34,7 @@ class GuideKind(StrEnum):
     grey = "grey"
     small = "small"
     clip = "clip"
+    classifier = "classifier"
 
 
 class Distance(StrEnum):
@@ -54,10 +57,15 @@ def sample(
         float | None, Option(min=0, max=1, help="How far it is noised: 1 leaves nothing of it.  [default: 0.6]")
     ] = None,
     guide_kind: Annotated[GuideKind | None, Option(help="Hold the sample to something, without training.")] = None,
-    guide: Annotated[Path | None, Option(help="The picture that it is held to; none for small and clip.")] = None,
+    guide: Annotated[
+        Path | None, Option(help="The picture that it is held to; none for small, clip and classifier.")
+    ] = None,
     guide_scale: Annotated[float | None, Option(min=0, help="How firmly.  [default: by kind, 0.5 to 300]")] = None,
     guide_distance: Annotated[Distance, Option(help="In which it is held.")] = Distance.l2,
     perceptual_weights: Annotated[Path | None, Option(help="The folder of data/weights of that distance.")] = None,
+    classifier: Annotated[
+        str | None, Option(help="A model of objective: label, folder or name, that leads to each --label.")
+    ] = None,
     estimates: Annotated[
         int, Option(min=0, help="Also write NAME-SEED-estimates.png: so many looks at how the picture comes to be.")
     ] = 0,
@@ -78,6 +86,7 @@ def sample(
         guide_scale=guide_scale,
         guide_distance=guide_distance,
         perceptual_weights=perceptual_weights,
+        classifier=classifier,
         estimates=estimates,
     )
     for path in draw_beginning(model, told, beginning, how, where):

@@ -9,7 +9,9 @@ from ldm.config import Section
 from ldm.training.config import Training
 from ldm.unet.config import UNet
 
-Objective = Literal["epsilon", "x0", "v"]
+Prediction = Literal["epsilon", "x0", "v"]
+"""What a denoiser predicts."""
+Objective = Literal[Prediction, "label"]
 
 
 class Forward(Section):
@@ -60,8 +62,8 @@ Schedule = Annotated[Linear | Cosine | Regression, Field(discriminator="kind")]
 
 
 class DiffusionTraining(Training):
-    loss: Literal["l1", "l2"]
-    """Of the prediction: absolute or squared difference."""
+    loss: Literal["l1", "l2", "cross_entropy"]
+    """Of the prediction: absolute or squared difference; of objective: label, cross-entropy."""
     snapshots: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     """Steps whose averaged weights are kept too, as ema-STEP.safetensors."""
 
@@ -82,7 +84,7 @@ class Diffusion(Section):
     unet: UNet
     objective: Objective
     """What the UNet predicts. epsilon: the noise. x0: the latent. v: alpha noise - sigma latent (arXiv 2202.00512),
-    which is well posed at every step."""
+    which is well posed at every step. label: the class, with its way down alone, to guide other models' samples."""
     schedule: Schedule
     scale: Literal["channel", "std"] | float
     """How raw latents become latents: each channel to mean 0 and std 1, all by one std, or by this factor."""
@@ -110,6 +112,12 @@ class Diffusion(Section):
                 "objective: epsilon has nothing to learn at the last step of schedule.zero_terminal_snr, all noise;"
                 " say objective: v"
             )
+        if (self.objective == "label") != (self.train.loss == "cross_entropy"):
+            loss = "cross_entropy" if self.objective == "label" else "l2 or l1"
+            raise ValueError(f"objective: {self.objective} has train.loss: {loss}, not {self.train.loss}")
+        told = {getattr(part, "kind", None) for part in (self.condition.tokens, self.condition.channels)}
+        if self.objective == "label" and told != {"none"}:
+            raise ValueError("objective: label is told no condition; say kind: none for tokens and channels")
         if self.snr_gamma is not None and self.train.loss != "l2":
             raise ValueError("snr_gamma weighs squared differences; say train.loss: l2, or leave snr_gamma out")
         return self

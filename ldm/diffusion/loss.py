@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ldm.conditioning import draw_dropped
 from ldm.data.pictures import to_float
-from ldm.diffusion.config import Objective
+from ldm.diffusion.config import Prediction
 from ldm.diffusion.model import DiffusionModel, target
 from ldm.diffusion.schedule import Schedule
 
@@ -43,6 +44,7 @@ def diffusion_loss(
     """How far each prediction is from its target, at the `step` of each raw latent (paper, eq. 2 and 3).
 
     `norm` is l1 or l2, `snr_gamma` weighs the steps; `chance`, uniform in [0, 1), says which conditions are dropped.
+    Of a classifier it is the cross-entropy, 0 for a picture without a label (-1).
     """
     latent = model.scale(raw)
     dropped = draw_dropped(model.conditioner, chance)
@@ -50,6 +52,8 @@ def diffusion_loss(
     alpha, sigma = schedule.at(step)
     noisy = alpha * latent + sigma * noise  # eq. 4 of arXiv 2006.11239
     prediction = model.unet(noisy, step, model.condition(rows, dropped))
+    if model.objective == "label":
+        return F.cross_entropy(prediction.float(), rows["label"], reduction="none", ignore_index=-1)
     difference = prediction - target(model.objective, latent, noise, alpha, sigma)
     loss = (difference.abs() if norm == "l1" else difference.square()).mean((1, 2, 3))
     return loss if snr_gamma is None else loss * min_snr_weight(model.objective, alpha, sigma, snr_gamma)[:, 0, 0, 0]
@@ -61,7 +65,7 @@ def columns_read(model: DiffusionModel, shapes: Mapping[str, Sequence[int]]) -> 
     return [name for name in shapes if name in needed]
 
 
-def min_snr_weight(objective: Objective, alpha: Tensor, sigma: Tensor, gamma: float) -> Tensor:
+def min_snr_weight(objective: Prediction, alpha: Tensor, sigma: Tensor, gamma: float) -> Tensor:
     """What makes a squared error of the prediction weigh min(SNR, gamma) times that of the latent (arXiv 2303.09556).
 
     With SNR = alpha^2 / sigma^2 the latent's error is 1 (x0), 1 / SNR (epsilon) or 1 / (SNR + 1) (v) times the

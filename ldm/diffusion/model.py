@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ldm import conditioning
 from ldm.config import check
-from ldm.diffusion.config import Diffusion, Objective
+from ldm.diffusion.config import Diffusion, Objective, Prediction
 from ldm.diffusion.schedule import Schedule
 from ldm.files import identity, read_json
 from ldm.nn.condition import Condition
 from ldm.nn.weights import load_into
 from ldm.training.graphed import replayed
+from ldm.unet.classifier import Classifier
 from ldm.unet.model import UNet
 
 ENCODED = ("masked", "grey")
@@ -72,12 +73,18 @@ class DiffusionModel(nn.Module):
             )
         self.scale = LatentScale.from_statistics(config.scale, info)
         self.conditioner = conditioning.build(config.condition, info)
-        self.unet = UNet(
-            config.unet,
-            latent_channels=self.shape[0],
-            condition_channels=self.conditioner.channels_width,
-            token_width=self.conditioner.token_width,
-        )
+        if config.objective == "label":
+            if not info["classes"]:
+                raise ValueError("objective: label needs a data set with classes, and this one has none")
+            size, classes = self.shape[1:], len(info["classes"])
+            self.unet: UNet = Classifier(config.unet, latent_channels=self.shape[0], size=size, classes=classes)
+        else:
+            self.unet = UNet(
+                config.unet,
+                latent_channels=self.shape[0],
+                condition_channels=self.conditioner.channels_width,
+                token_width=self.conditioner.token_width,
+            )
 
     def condition(
         self, rows: dict[str, Tensor], dropped: Bool[Tensor, "b 2"], size: tuple[int, int] | None = None
@@ -91,12 +98,13 @@ class DiffusionModel(nn.Module):
 
     def denoiser(self, condition: Condition) -> Denoise:
         """The model under one condition as a function from noisy latent and step to denoised latent."""
-        schedule = self.schedule.to(self.scale.shift.device)
+        schedule, objective = self.schedule.to(self.scale.shift.device), self.objective
+        assert objective != "label"
 
         def denoise(noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
             inputs = {"noisy": noisy, "step": step, "tokens": condition.tokens, "channels": condition.channels}
             prediction = replayed(self.unet, self._predict, noisy.device, inputs)
-            return denoised(self.objective, noisy, prediction, *schedule.at(step))
+            return denoised(objective, noisy, prediction, *schedule.at(step))
 
         return denoise
 
@@ -115,7 +123,7 @@ class DiffusionModel(nn.Module):
             return self.unet(noisy, step, Condition(tokens=tokens, channels=channels)).float()
 
 
-def target(objective: Objective, latent: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def target(objective: Prediction, latent: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What the UNet is trained to predict."""
     match objective:
         case "epsilon":
@@ -126,7 +134,7 @@ def target(objective: Objective, latent: Tensor, noise: Tensor, alpha: Tensor, s
             return alpha * noise - sigma * latent  # arXiv 2202.00512, appendix D
 
 
-def denoised(objective: Objective, noisy: Tensor, prediction: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def denoised(objective: Prediction, noisy: Tensor, prediction: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """The latent that a prediction stands for: `target` solved for it, with noisy = alpha latent + sigma noise."""
     match objective:
         case "epsilon":

@@ -122,7 +122,7 @@ def train(
             shown = done % t.picture_every == 0 and not last
             if shown and several.first:
                 look = held_back.look(ema.model)
-                scalars, pictures = look.scalars, {"samples": look.picture}
+                scalars, pictures = look.scalars, look.pictures
             if done % REPORT_EVERY == 0 or done % t.save_every == 0 or shown or last:
                 scalars = curves(window) | scalars | {"lr": rate(t, step)}
                 finite(scalars, done, saved)
@@ -151,7 +151,8 @@ def train(
     if (latents / "tokenizer").is_dir():
         shutil.copytree(latents / "tokenizer", out / "tokenizer")
     history.write(out / "history.csv")
-    with whole(out / "samples.png") as beside:
-        look.picture.save(beside, format="png")
+    for name, picture in look.pictures.items():
+        with whole(out / f"{name}.png") as beside:
+            picture.save(beside, format="png")
     write_manifest(out)
-    yield Progress(done=t.steps, total=t.steps, scalars=look.scalars, pictures={"samples": look.picture})
+    yield Progress(done=t.steps, total=t.steps, scalars=look.scalars, pictures=look.pictures)

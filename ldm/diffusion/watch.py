@@ -1,9 +1,10 @@
 """What is seen of a diffusion model while it trains: its loss on held-back latents, by step, and samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -52,9 +53,9 @@ class Look:
     """What held-back latents show of a model."""
 
     scalars: dict[str, float]
-    """val_loss, where there are latents for validation."""
-    picture: Image.Image
-    """Samples."""
+    """val_loss, and of a classifier val_accuracy, where there are latents for validation."""
+    pictures: dict[str, Image.Image]
+    """Samples of a model that draws."""
 
 
 class HeldBack:
@@ -75,11 +76,31 @@ class HeldBack:
     @torch.no_grad()
     def look(self, model: DiffusionModel) -> Look:
         scalars = {"val_loss": self._loss(model)} if self._measured else {}
-        return Look(scalars, self._picture(model))
+        if model.objective != "label":
+            return Look(scalars, {"samples": self._picture(model)})
+        return Look(scalars | ({"val_accuracy": self._accuracy(model)} if self._measured else {}), {})
 
     def _loss(self, model: DiffusionModel) -> float:
         """The training's own loss, conditions dropped as often, at steps spread evenly over the schedule."""
-        t, schedule, losses = self._config.train, model.schedule.to(self._device), []
+        t, schedule = self._config.train, model.schedule.to(self._device)
+        losses = [
+            diffusion_loss(model, schedule, **part, norm=t.loss, snr_gamma=self._config.snr_gamma)
+            for part in self._noised(model)
+        ]
+        return torch.cat(losses).mean().item()
+
+    def _accuracy(self, model: DiffusionModel) -> float:
+        """The share of these noisy latents whose class is the likeliest."""
+        schedule, right = model.schedule.to(self._device), []
+        for part in self._noised(model):
+            alpha, sigma = schedule.at(part["step"])
+            logits = model.unet(alpha * model.scale(part["raw"]) + sigma * part["noise"], part["step"])
+            right.append(logits.argmax(1) == part["rows"]["label"])
+        return torch.cat(right).float().mean().item()
+
+    def _noised(self, model: DiffusionModel) -> Iterator[dict[str, Any]]:
+        """Of what the loss takes, what is the same at each look, in batches."""
+        t, schedule = self._config.train, model.schedule
         steps = torch.arange(self._measured, device=self._device) * len(schedule) // self._measured
         for start in range(0, self._measured, t.batch):
             stop = min(start + t.batch, self._measured)
@@ -87,13 +108,7 @@ class HeldBack:
             normal = partial(torch.randn, (stop - start, *model.shape), generator=draw, device=self._device)
             raw = raw_latent(rows, normal() if "std" in rows else None)
             noise, chance = normal(), torch.rand((stop - start, 2), generator=draw, device=self._device)
-            losses.append(
-                diffusion_loss(
-                    model, schedule, raw, rows, steps[start:stop], noise, chance,
-                    norm=t.loss, snr_gamma=self._config.snr_gamma,
-                )
-            )  # fmt: skip
-        return torch.cat(losses).mean().item()
+            yield {"raw": raw, "rows": rows, "step": steps[start:stop], "noise": noise, "chance": chance}
 
     def _picture(self, model: DiffusionModel) -> Image.Image:
         """Samples under the first conditions."""

@@ -16,6 +16,7 @@ from ldm.files import identity, read_json, write_json
 from ldm.interop import diffusers_config, diffusers_names
 from ldm.interop.folders import part, save
 from ldm.interop.links import write
+from ldm.interop.walk import denoising
 from ldm.nn.transformer import Transformer
 from ldm.nn.weights import read_tensors
 
@@ -69,7 +70,8 @@ def _section(folder: Path) -> KL | VQ:
 
 
 def _diffusion(folder: Path, about: dict[str, Any], out: Path, autoencoder: Path | None, averaged: bool) -> list[str]:
-    config, info = check(about["diffusion"], Diffusion, "diffusion", file=str(folder / "config.json")), about["latents"]
+    config = denoising(check(about["diffusion"], Diffusion, "diffusion", file=str(folder / "config.json")))
+    info = about["latents"]
     if autoencoder is not None and identity(autoencoder) != info["autoencoder"]:
         raise ValueError(f"trained on latents of another autoencoder than {autoencoder}")
     with torch.device("meta"):

@@ -24,6 +24,7 @@ from ldm.interop.diffusers_export import OURS, REST
 from ldm.interop.folders import free, part, whole_model, write_autoencoder, write_diffusion, wrote
 from ldm.interop.importing import find_row, trained_stage, wanted_tokenizer
 from ldm.interop.links import Link, read
+from ldm.interop.walk import denoising
 from ldm.nn.transformer import Transformer
 from ldm.progress import Progress
 
@@ -85,7 +86,7 @@ def _exported(folder: Path) -> Row:
     about, file = read_json(folder / OURS), str(folder / OURS)
     if "diffusion" not in about:
         return Row(_trained(check(about, Autoencoder, "", file=file), file), None, None)
-    config = check(about["diffusion"], Diffusion, "diffusion", file=file)
+    config = denoising(check(about["diffusion"], Diffusion, "diffusion", file=file))
     stage = _stage_folder(folder)
     if stage is None:
         return Row(config, None, about["latents"])
@@ -99,7 +100,7 @@ def _rows(folder: Path, row: str, params: Mapping[str, Any], file: str) -> Row:
     table, row = find_row(params, row, file)
     if table == "autoencoders":
         return Row(trained_stage(params, row, file), None, None)
-    config = section(params, Diffusion, f"diffusion.{row}", file=file)
+    config = denoising(section(params, Diffusion, f"diffusion.{row}", file=file))
     stage = trained_stage(params, config.autoencoder, file) if _stage_folder(folder) else None
     return Row(config, stage, None)
 

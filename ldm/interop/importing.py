@@ -20,7 +20,7 @@ from ldm.interop.checkpoint import Contents, load_tensors
 from ldm.interop.described import described, row_tokenizer
 from ldm.interop.folders import free, whole_model, write_autoencoder, write_diffusion, wrote
 from ldm.interop.links import read
-from ldm.interop.walk import groups
+from ldm.interop.walk import denoising, groups
 from ldm.progress import Progress
 
 
@@ -129,7 +129,7 @@ def _import_diffusion(
     source: Mapping[str, Any],
     vocabulary: Path | None,
 ) -> None:
-    config = section(params, Diffusion, f"diffusion.{row}", file=params_file)
+    config = denoising(section(params, Diffusion, f"diffusion.{row}", file=params_file))
     tokenizer = wanted_tokenizer(config, row, params, params_file, vocabulary)
     _schedule(contents, config)
     factor = _scale_factor(contents, config)

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from ldm.autoencoder.config import Architecture
+from ldm.diffusion.config import Diffusion
 from ldm.interop.links import Link, both
 from ldm.nn.blocks import ResBlock, SpatialTransformer, TransformerBlock
 from ldm.unet.model import Block, UNet
@@ -62,6 +63,13 @@ def placed(prefix: str, layers: nn.Sequential, places: list[Place]) -> Iterator[
     """Our name, layer and place of every layer."""
     for i, (layer, place) in enumerate(zip(layers, places, strict=True)):
         yield f"{prefix}.{i}", layer, place
+
+
+def denoising(config: Diffusion) -> Diffusion:
+    """Raises ValueError of one line where it is that of a classifier, whose layers have no names elsewhere."""
+    if config.objective == "label":
+        raise ValueError("objective: label makes a classifier, which is neither imported nor exported")
+    return config
 
 
 def unet_layers(unet: UNet) -> Iterator[tuple[str, nn.Module, str, int, int]]:

@@ -98,7 +98,15 @@ class ClipGuide(Section):
     scale: float = Field(gt=0)
 
 
-Guide = Annotated[PictureGuide | SmallGuide | ClipGuide, Field(discriminator="kind")]
+class ClassifierGuide(Section):
+    """Raise the probability of each row's label that the row's classifier sees in the noisy latent."""
+
+    kind: Literal["classifier"]
+    scale: float = Field(gt=0)
+    """Of the gradient of its logarithm; 1 would be Bayes' rule."""
+
+
+Guide = Annotated[PictureGuide | SmallGuide | ClipGuide | ClassifierGuide, Field(discriminator="kind")]
 
 
 class Drawing(Section):
@@ -136,6 +144,8 @@ class Samples(Drawing):
     """Where conditions and originals' ids come from."""
     weights: str
     """A folder of data/weights for a guide that needs a network (perceptual, clip), or none."""
+    classifier: str
+    """A diffusion model of objective: label, for a guide of kind classifier, or none."""
     snapshot: int | None = Field(default=None, ge=1)
     """The averaged weights kept at this step of training; null: those at its end."""
     split: Split
@@ -150,6 +160,11 @@ class Samples(Drawing):
             raise ValueError("guide needs a network: name a folder of data/weights in weights")
         if not wanted and self.weights != "none":
             raise ValueError(f"weights {self.weights} are used by no guide: set weights to none")
+        wanted = isinstance(self.guide, ClassifierGuide)
+        if wanted and self.classifier == "none":
+            raise ValueError("guide: {kind: classifier} needs one: name a diffusion model of objective: label")
+        if not wanted and self.classifier != "none":
+            raise ValueError(f"classifier {self.classifier} is used by no guide: set classifier to none")
         return self
 
 

@@ -15,7 +15,8 @@ from ldm.data.pictures import to_float, to_uint8
 from ldm.data.randomness import noise
 from ldm.diffusion.model import Denoise, DiffusionModel
 from ldm.diffusion.schedule import Schedule
-from ldm.sampling.config import DDIM, DDPM, PLMS, DPMSolver, Drawing, PictureGuide, SmallGuide
+from ldm.sampling.classifier_guidance import classifier_guided, label_likelihood
+from ldm.sampling.config import DDIM, DDPM, PLMS, ClassifierGuide, DPMSolver, Drawing, PictureGuide, SmallGuide
 from ldm.sampling.guidance import guided
 from ldm.sampling.guides import Networks, distance, original, paint
 from ldm.sampling.image_guidance import Pictures, image_guided
@@ -67,12 +68,13 @@ def draw(
     - `start`, `keep_known`, `paste`, and guides of kind identity, grey and masked: the picture, as `pixels` where the
       autoencoder is the identity, else as raw latent `mean` (its posterior's mean), at the sampled size;
     - `keep_known`, `paste` and a masked guide: `mask`, 1 in the hole;
-    - a guide of kind low_resolution: `low_resolution`.
+    - a guide of kind low_resolution: `low_resolution`;
+    - a guide of kind classifier: `label`.
     `picture` (uint8, b x 3 x H x W) may be there too: what is pasted or compared is then the picture itself rather
     than what the autoencoder makes of it.
 
     `paste`: inpainting; the pictures' known pixels are put back after decoding, to the byte.
-    `networks`: what a perceptual or CLIP guide asks (`ldm.sampling.guides.networks`).
+    `networks`: what a perceptual, CLIP or classifier guide asks (`ldm.sampling.guides.networks`).
     `prompts`: one text a number, for a CLIP guide without a prompt of its own.
 
     Raises ValueError of one line for what the model cannot do or rows do not have, before anything is drawn.
@@ -128,11 +130,15 @@ def _held(
     small: Pictures | None, networks: Networks, prompts: Sequence[str],
 ) -> Denoise:  # fmt: skip
     """`denoise` held to the guide, and to what is known, where there is any."""
-    if how.guide is not None:
+    schedule = model.schedule.to(model.scale.shift.device)
+    if isinstance(how.guide, ClassifierGuide):
+        assert networks.classifier is not None
+        likelihood = label_likelihood(networks.classifier, rows["label"])
+        denoise = classifier_guided(denoise, schedule, likelihood, how.guide.scale)
+    elif how.guide is not None:
         compared = isinstance(how.guide, PictureGuide) and how.guide.kind != "low_resolution"
         picture = to_float(original(first_stage, rows)) if compared else None
         far = distance(how.guide, rows, picture, small, networks, prompts)
-        schedule = model.schedule.to(model.scale.shift.device)
 
         def decode(latent: Latent) -> Pictures:
             return paint(first_stage, model.scale.inverse(latent))

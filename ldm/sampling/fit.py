@@ -9,6 +9,8 @@ import torch
 from ldm import conditioning
 from ldm.config import check
 from ldm.data.latents import Latents
+from ldm.diffusion.model import DiffusionModel
+from ldm.files import read_json
 from ldm.sampling.config import ClipGuide, Samples
 
 TOLD = {
@@ -48,6 +50,22 @@ def check_latents(config: Samples, model: Path, about: Mapping[str, Any], autoen
     captions = isinstance(config.guide, ClipGuide) and config.guide.prompt is None
     if captions and not any(data.caption(row) for row in range(len(data))):
         raise ValueError(f"guide: {{kind: clip}} without a prompt takes captions, and {data.folder} has none")
+
+
+def check_classifier(
+    classifier: DiffusionModel, folder: Path, model: DiffusionModel, info: Mapping[str, Any], what: object
+) -> None:
+    """Raise ValueError of one line where `classifier`, of `folder`, does not know what `model` draws, or its labels.
+
+    `info` is the latents.json of the latents that say what to draw, and `what` names them.
+    """
+    trained = read_json(folder / "config.json")["latents"]
+    for key in ("autoencoder", "latent_shape", "classes"):
+        if info[key] != trained[key]:
+            raise ValueError(f"{what} and the latents that {folder} was trained on differ in {key}")
+    ours, theirs = ([one.schedule.alpha, one.scale.shift, one.scale.factor] for one in (model, classifier))
+    if not all(map(torch.equal, ours, theirs)):
+        raise ValueError(f"{folder} was trained on other noisy latents: give it the model's schedule and scale")
 
 
 def _check_columns(condition: Mapping[str, Any], data: Latents) -> None:

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage, VQAutoencoder
 from ldm.data.pictures import to_float, to_uint8
+from ldm.diffusion.model import DiffusionModel
+from ldm.diffusion.model import load as load_diffusion
 from ldm.nn.vision import perceptual
-from ldm.sampling.config import ClipGuide, Drawing, PictureGuide, SmallGuide
+from ldm.sampling.config import ClassifierGuide, ClipGuide, Drawing, PictureGuide, SmallGuide
 from ldm.sampling.image_guidance import Distance, Pictures, grey, l2, masked, reduced
+from ldm.training.exact import placed
 
 Measure = Callable[[Pictures, Pictures], Float[Tensor, " b"]]
 Likeness = Callable[[Pictures, Sequence[str]], Float[Tensor, " b"]]
@@ -20,14 +23,18 @@ Likeness = Callable[[Pictures, Sequence[str]], Float[Tensor, " b"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """What guides ask of foreign networks, on the model's device."""
+    """What guides ask of networks beside the model, on its device."""
 
     perceptual: Measure | None = None
     clip: Likeness | None = None
+    classifier: DiffusionModel | None = None
 
 
-def networks(how: Drawing, weights: Path, device: torch.device) -> Networks:
-    """The networks that `how` needs, from `weights`, a folder of data/weights (or none, where it needs none)."""
+def networks(how: Drawing, weights: Path, classifier: Path, device: torch.device) -> Networks:
+    """The networks that `how` needs: from `weights`, a folder of data/weights, or the model in the folder `classifier`.
+
+    Each is named none where `how` needs none.
+    """
     match how.guide:
         case ClipGuide():
             from ldm.nn.clip import load  # costs seconds, and is for this guide alone
@@ -41,6 +48,11 @@ def networks(how: Drawing, weights: Path, device: torch.device) -> Networks:
             if network is None:
                 raise ValueError("guide: distance: perceptual needs a folder of data/weights, not none")
             return Networks(perceptual=network.to(device))
+        case ClassifierGuide():
+            model, _ = load_diffusion(classifier)
+            if model.objective != "label":
+                raise ValueError(f"{classifier} draws pictures; a guide needs a model of objective: label")
+            return Networks(classifier=placed(model, device))
     return Networks()
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ldm.autoencoder.model import FirstStage
 from ldm.diffusion.model import DiffusionModel
-from ldm.sampling.config import DDPM, ClipGuide, Drawing, PictureGuide, SmallGuide
+from ldm.sampling.config import DDPM, ClassifierGuide, ClipGuide, Drawing, PictureGuide, SmallGuide
 from ldm.sampling.steps import time_steps
 
 
@@ -38,6 +38,8 @@ def evaluations(model: DiffusionModel, how: Drawing) -> int:
 
 def check(model: DiffusionModel, first_stage: FirstStage, how: Drawing) -> None:
     """Raise ValueError of one line for what this model cannot do."""
+    if model.objective == "label":
+        raise ValueError("this model is a classifier (objective: label): it guides others and draws nothing itself")
     step_list(len(model.schedule), how)
     if how.guidance != 1 and not any(model.conditioner.drops):
         raise ValueError(
@@ -56,6 +58,8 @@ def check(model: DiffusionModel, first_stage: FirstStage, how: Drawing) -> None:
             f"patches.overlap {how.patches.overlap} comes to all of size {how.patches.size} in steps of the "
             f"autoencoder's factor {factor}: say at most {how.patches.size - factor}"
         )
+    if isinstance(how.guide, ClassifierGuide) and size != tuple(side * factor for side in model.shape[1:]):
+        raise ValueError("guide: {kind: classifier} knows latents of the training size only: leave out size")
     if isinstance(how.guide, SmallGuide):
         _check_small(model, factor, size)
 
@@ -103,6 +107,8 @@ def _reads(how: Drawing, paste: bool) -> dict[str, list[str]]:
             reads["guide"] = ["picture", "mask"]
         case PictureGuide():
             reads["guide"] = ["picture"]
+        case ClassifierGuide():
+            reads["guide"] = ["label"]
         case SmallGuide() | ClipGuide() | None:
             pass
     return reads

@@ -16,7 +16,7 @@ from ldm.nn.packed import packed
 from ldm.nn.weights import weights as foreign
 from ldm.progress import Progress
 from ldm.sampling.config import Samples
-from ldm.sampling.fit import check_latents
+from ldm.sampling.fit import check_classifier, check_latents
 from ldm.sampling.guides import networks
 from ldm.sampling.plan import check, picture_size, step_list
 from ldm.sampling.sheet import sheet
@@ -26,7 +26,15 @@ from ldm.training.several import Processes
 
 
 def sample(
-    config: Samples, run: Run, model: Path, autoencoder: Path, latents: Path, weights: Path, out: Path, resume: Path
+    config: Samples,
+    run: Run,
+    model: Path,
+    autoencoder: Path,
+    latents: Path,
+    weights: Path,
+    classifier: Path,
+    out: Path,
+    resume: Path,
 ) -> Iterator[Progress]:
     """Draw `config.count` samples and write them to `out`; batches found in `resume` are not drawn again.
 
@@ -35,7 +43,7 @@ def sample(
     """
     processes = Processes(setup(run))
     processes.join()
-    work = planned(config, run, model, autoencoder, latents, weights, resume)
+    work = planned(config, run, model, autoencoder, latents, weights, classifier, resume)
     for start in work.starts()[processes.rank :: processes.count]:
         drawn, _ = work.batch(start)
         last = sheet([(picture, None) for picture in drawn])
@@ -55,6 +63,8 @@ def sample(
         "autoencoder_identity": identity(autoencoder),
         "condition": dict(work.kinds),
     }
+    if config.classifier != "none":
+        of |= {"classifier": config.classifier, "classifier_identity": identity(classifier)}
     if config.split == "train" and work.data.info.get("random_views"):
         of["random_views"] = True  # the pictures of these rows are mirrored or cropped as training drew them
     write_json(out / "sampling.json", _options(config, work.model, work.first_stage, weights) | of)
@@ -63,7 +73,14 @@ def sample(
 
 
 def planned(
-    config: Samples, run: Run, model: Path, autoencoder: Path, latents: Path, weights: Path, resume: Path
+    config: Samples,
+    run: Run,
+    model: Path,
+    autoencoder: Path,
+    latents: Path,
+    weights: Path,
+    classifier: Path,
+    resume: Path,
 ) -> Work:
     """The batches to draw, each the same in whatever process and order it is drawn; they are kept in `resume`.
 
@@ -77,12 +94,15 @@ def planned(
     data = Latents(latents, config.split)
     check_latents(config, model, about, identity(autoencoder), data)
     check(diffusion, first_stage, config)
+    found = networks(config, weights, classifier, device)
+    if found.classifier is not None:
+        check_classifier(found.classifier, classifier, diffusion, data.info, data.folder)
     return Work(
         config=config,
         model=diffusion,
         first_stage=first_stage,
         data=data,
-        networks=networks(config, weights, device),
+        networks=found,
         kinds={part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")},
         folder=resume,
     )
@@ -90,7 +110,7 @@ def planned(
 
 def _options(config: Samples, model: DiffusionModel, first_stage: FirstStage, weights: Path) -> dict[str, Any]:
     """How the pictures were drawn: every option that had an effect."""
-    options = config.model_dump(exclude={"autoencoder", "latents", "batch", "weights"}, exclude_none=True)
+    options = config.model_dump(exclude={"autoencoder", "latents", "batch", "weights", "classifier"}, exclude_none=True)
     options["sampler"]["num_steps"] = len(step_list(len(model.schedule), config))
     if not config.keep_known:
         del options["keep_known"]

@@ -113,16 +113,22 @@ class UNet(nn.Module):
         self, noisy: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], condition: Condition | None = None
     ) -> Float[Tensor, "b c h w"]:
         condition = condition or Condition()
-        time, tokens = self.time(sinusoid(step, self.config.channels)), condition.tokens
+        time = self.time(sinusoid(step, self.config.channels))
+        x, skips = self._halfway(noisy, time, condition)
+        for block in self.up:
+            x = self._run(block, x, time, condition.tokens, skips.pop())
+        return self.conv_out(normed(x, self.norm_out, silu=True)[0])
+
+    def _halfway(
+        self, noisy: Float[Tensor, "b c h w"], time: Float[Tensor, "b width"], condition: Condition
+    ) -> tuple[Float[Tensor, "b c2 h2 w2"], list[Tensor]]:
+        """After the way down and the middle; and what the way down leaves for the way up."""
         x = self.conv_in(noisy if condition.channels is None else torch.cat([noisy, condition.channels], dim=1))
         skips = [x]
         for block in self.down:
-            x = self._run(block, x, time, tokens)
+            x = self._run(block, x, time, condition.tokens)
             skips.append(x)
-        x = self._run(self.middle, x, time, tokens)
-        for block in self.up:
-            x = self._run(block, x, time, tokens, skips.pop())
-        return self.conv_out(normed(x, self.norm_out, silu=True)[0])
+        return self._run(self.middle, x, time, condition.tokens), skips
 
     def _run(
         self, block: nn.Module, x: Tensor, time: Tensor, tokens: Tensor | None, beside: Tensor | None = None

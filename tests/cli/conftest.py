@@ -41,6 +41,7 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "inpainting": ({"kind": "text"} | JOINT, {"kind": "mask", "drop": 0.0}),
     "colours": (NONE, {"kind": "grey", "drop": 0.0}),
     "plain-f1": (NONE, NONE),
+    "classifier": (NONE, NONE),
 }
 """Tokens and channels of each model."""
 PLAIN_LOSS = LOSS | {"kl_weight": 1e-6, "adversarial_weight": 0.0}
@@ -86,6 +87,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stage = "pixels" if name == "plain-f1" else "kl"
         row = ROW | {"condition": {"tokens": tokens, "channels": channels}, "latents": "x", "autoencoder": stage}
         row |= {"train": ROW["train"] | {"steps": 3, "lr": 0.03, "snapshots": [1]}}
+        if name == "classifier":
+            row |= {"objective": "label", "train": row["train"] | {"loss": "cross_entropy"}}
         config = check(row, Diffusion, "")
         coder, out = root / "models/autoencoders" / stage, root / "models/diffusion" / name
         end(train_diffusion(config, RUN, root / "latents" / stage, coder, none, out, root / f"resume-{name}"))

@@ -12,6 +12,7 @@ from PIL import Image
 from ldm.cli.models import enough_memory
 from tests.clips import write_clip
 
+LED = "--guide-kind", "classifier", "--classifier", "classifier"
 COMMANDS = ("sample", "upscale", "inpaint", "colorize", "reconstruct", "import", "export")
 
 
@@ -33,7 +34,7 @@ def files(ldm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sample", "txt"), "txt: no model there, nor in models/diffusion (there is: colours, inpainting,"),
+        (("sample", "txt"), "txt: no model there, nor in models/diffusion (there is: classifier, colours,"),
         (("sample", "text"), 'text is told text: say --prompt "a text", or --prompts FILE'),
         (("sample", "text", "--label", "1"), "text takes no --label: it is told text, by --prompt"),
         (("sample", "text", "--prompts", "empty.txt"), "empty.txt: no lines in it"),
@@ -69,6 +70,15 @@ def files(ldm, tmp_path):
         (("sample", "plain", "--guide", "p.png"), "--guide and --guide-scale need --guide-kind"),
         (("sample", "plain", "--guide-kind", "grey"), "--guide-kind grey needs --guide PICTURE"),
         (("sample", "plain", "--guide-kind", "clip"), "--guide-kind clip needs --prompt and --clip-weights"),
+        (
+            ("sample", "plain", "--guide-kind", "classifier"),
+            "--guide-kind classifier needs --classifier MODEL and",
+        ),
+        (("sample", "plain", "--classifier", "classifier"), "--classifier is of --guide-kind classifier: say both"),
+        (("sample", "text", *LED, "--label", "0"), "--guide-kind classifier leads models told a label or nothing"),
+        (("sample", "plain-f1", *LED, "--label", "0"), "plain-f1 and the latents that models/diffusion/classifier was"),
+        (("sample", "plain", *LED, "--label", "0", "--size", "32"), "knows latents of the training size only"),
+        (("sample", "classifier"), "this model is a classifier (objective: label): it guides others"),
         (("sample", "plain", "--guide-distance", "perceptual"), "--guide-distance perceptual and --perceptual-weights"),
         (("sample", "plain", "--guide-kind", "small", "--guide-scale", "0"), "--guide-scale 0 guides nothing"),
         (("upscale", "plain", "p.png"), "plain is shown no pictures, and this takes a model that is shown low_res"),

@@ -39,12 +39,13 @@ def test_a_seed_is_the_same_picture_alone_or_among_others(drawn):
 
 def test_a_seed_is_that_sample_of_a_row_with_seed_0(drawn, workplace, tmp_path):
     row = {
-        "model": "plain", "autoencoder": "kl", "latents": "kl", "weights": "none", "split": "train", "count": 4,
-        "sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "batch": 4, "seed": 0,
+        "model": "plain", "autoencoder": "kl", "latents": "kl", "weights": "none", "classifier": "none",
+        "split": "train", "sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "count": 4,
+        "batch": 4, "seed": 0,
     }  # fmt: skip
     folders = [workplace / "models/diffusion/plain", workplace / "models/autoencoders/kl", workplace / "latents/kl"]
     out = tmp_path / "samples"
-    end(sample(check(row, Samples, ""), RUN, *folders, Path("none"), out, tmp_path / "resume"))
+    end(sample(check(row, Samples, ""), RUN, *folders, Path("none"), Path("none"), out, tmp_path / "resume"))
     paths = drawn("sample", "plain", "--count", 4, "--eta", 1)
     assert [path.read_bytes() for path in paths] == [each.image for each in read_samples(out)]
 
@@ -129,6 +130,17 @@ def test_a_picture_to_start_from_may_have_any_size(drawn, tmp_path):
     assert (pixels(near) - orange).abs().float().mean() < 25
     (cut,) = drawn("sample", "plain", "--start", "orange.png", "--size", "16x32", "--out", "cut")
     assert pixels(cut).shape == (3, 16, 32)
+
+
+def test_a_classifier_leads_to_the_label(drawn):
+    led = "--guide-kind", "classifier", "--classifier", "classifier", "--guide-scale", 5
+    free, (red, blue) = drawn("sample", "plain")[0], drawn("sample", "plain", *led, "--label", 0, "--label", 5)
+    assert len({path.read_bytes() for path in (free, red, blue)}) == 3
+    told, both = (
+        drawn("sample", "label", "--label", 0, "--out", "told"),
+        drawn("sample", "label", *led, "--label", 0, "--out", "led"),
+    )
+    assert told[0].read_bytes() != both[0].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["low_resolution", "identity", "grey", "small", "clip"])

@@ -118,3 +118,31 @@ def test_training_reads_the_latent_and_its_condition_and_nothing_else():
     shapes = INFO["shapes"] | {"mask": [32, 32], "picture": [3, 32, 32]}
     assert columns_read(made(), shapes) == ["mean", "std"]
     assert columns_read(made(condition=TEXT), shapes) == ["mean", "std", "tokens"]
+
+
+def test_a_classifiers_loss_is_the_cross_entropy_of_the_label_and_nothing_without_one():
+    model = made(objective="label", train={"loss": "cross_entropy"})
+    raw, label = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, -1, 1])
+    found = loss(model, raw, {"label": label}, norm="cross_entropy")
+    draw = torch.Generator().manual_seed(5)
+    step = torch.randint(len(model.schedule), (4,), generator=draw)
+    alpha, sigma = model.schedule.at(step)
+    logits = model.unet(alpha * model.scale(raw) + sigma * torch.randn(raw.shape, generator=draw), step)
+    assert logits.shape == (4, 2)
+    wanted = logits.logsumexp(1) - logits.gather(1, label.clamp(min=0)[:, None])[:, 0]
+    torch.testing.assert_close(found, torch.where(label < 0, 0.0, wanted))
+
+
+def test_a_classifier_learns_its_classes():
+    """Latents of two classes that differ in their mean; most of the schedule is noise, so it is not always right."""
+    model = made(objective="label", train={"loss": "cross_entropy"})
+    draw, optimiser = torch.Generator().manual_seed(0), torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for seed in range(60):
+        label = torch.randint(2, (16,), generator=draw)
+        raw = torch.randn(16, 3, 8, 8, generator=draw) * 0.3 + (2.0 * label - 1)[:, None, None, None]
+        losses.append(loss(model, raw, {"label": label}, norm="cross_entropy", seed=seed).mean())
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])

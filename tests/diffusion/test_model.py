@@ -9,7 +9,7 @@ from ldm.diffusion.preview import preview
 from ldm.diffusion.schedule import Schedule
 from ldm.files import read_json, write_json, write_manifest
 from ldm.nn.condition import Condition
-from tests.diffusion.small import INFO, ROW, made, row, write_random_latents, write_small_model
+from tests.diffusion.small import INFO, LABEL, ROW, made, row, write_random_latents, write_small_model
 
 
 @pytest.mark.parametrize("scale", ["channel", "std", 0.18215])
@@ -61,6 +61,14 @@ def test_rows_that_contradict_themselves_are_refused_in_one_line():
         row(objective="epsilon", schedule=ROW["schedule"] | {"zero_terminal_snr": True})
     with pytest.raises(ValueError, match=r"^params.yaml: diffusion.x.train: snapshots has 21, .* steps: 20$"):
         row(train={"snapshots": [10, 21]})
+    with pytest.raises(ValueError, match=r"objective: label has train.loss: cross_entropy, not l2"):
+        row(objective="label")
+    with pytest.raises(ValueError, match=r"objective: v has train.loss: l2 or l1, not cross_entropy"):
+        row(train={"loss": "cross_entropy"})
+    with pytest.raises(ValueError, match="objective: label is told no condition"):
+        row(objective="label", train={"loss": "cross_entropy"}, condition=LABEL)
+    with pytest.raises(ValueError, match="objective: label needs a data set with classes"):
+        made(INFO | {"classes": None}, objective="label", train={"loss": "cross_entropy"})
     with pytest.raises(ValueError, match=r"^params.yaml: diffusion.x: snr_gamma weighs squared differences; "):
         row(snr_gamma=5.0, train={"loss": "l1"})
     with pytest.raises(ValueError, match=r"^params.yaml: diffusion.x.schedule: unknown key 'beta_strat'"):

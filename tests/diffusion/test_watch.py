@@ -36,7 +36,7 @@ def test_the_held_back_loss_is_the_same_until_the_model_changes(condition, tmp_p
     torch.manual_seed(2)
     again = HeldBack(tmp_path / "latents", ["mean", "std"], config, IdentityAutoencoder(), CPU).look(model)
     assert first.scalars == again.scalars
-    assert first.picture.tobytes() == again.picture.tobytes()
+    assert first.pictures["samples"].tobytes() == again.pictures["samples"].tobytes()
     assert first.scalars["val_loss"] == pytest.approx(1, rel=0.1)  # an untrained model of v predicts nothing
     torch.nn.init.ones_(model.unet.conv_out.bias)
     assert held_back.look(model).scalars["val_loss"] > first.scalars["val_loss"]
@@ -47,4 +47,15 @@ def test_where_nothing_is_held_back_there_is_a_picture_and_no_loss(tmp_path):
     held_back = HeldBack(tmp_path / "latents", ["mean", "std"], row(), IdentityAutoencoder(), CPU)
     look = held_back.look(made().eval())
     assert look.scalars == {}
-    assert look.picture.width > 8 * 8
+    assert look.pictures["samples"].width > 8 * 8
+
+
+def test_of_a_classifier_its_accuracy_on_noisy_latents_is_seen(tmp_path):
+    """One that always says the first of two classes is right half of the time."""
+    write_random_latents(tmp_path / "latents")
+    labelled = {"objective": "label", "train": {"loss": "cross_entropy"}}
+    model = made(**labelled).eval()
+    held_back = HeldBack(tmp_path / "latents", ["mean", "std"], row(**labelled), IdentityAutoencoder(), CPU)
+    model.unet.pool.out.bias.data = torch.tensor([100.0, -100.0])
+    look = held_back.look(model)
+    assert (look.scalars["val_accuracy"], look.pictures) == (0.5, {})

@@ -56,12 +56,12 @@ def folder(tmp_path):
 def test_bicubic_is_the_low_resolution_picture_enlarged_beside_what_a_model_has(folders, tmp_path):
     """Same originals in the same order, same description: only the picture is another."""
     out = collected(BICUBIC, folders / "latents", tmp_path, tmp_path / "out")
-    names = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "split": "test"}
+    names = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "classifier": "none", "split": "test"}
     few_steps = {"sampler": {"kind": "ddim", "num_steps": 2, "eta": 0.0}, "guidance": 1.0, "batch": 2, "seed": 3}
     row = check(names | few_steps | {"count": 5}, Samples, "")
     model, none = folders / "low_resolution", folders / "none"
     coder, beside, resume = folders / "autoencoder", tmp_path / "beside", tmp_path / "resume"
-    list(sample(row, RUN, model, coder, folders / "latents", none, beside, resume))
+    list(sample(row, RUN, model, coder, folders / "latents", none, none, beside, resume))
     for ours, theirs in zip(read_samples(beside), read_samples(out), strict=True):
         assert torch.equal(decode(theirs.image), resize(decode(theirs.low_resolution), SIDE, SIDE))
         assert vars(ours) | {"image": b""} == vars(theirs) | {"image": b""}

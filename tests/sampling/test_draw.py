@@ -2,6 +2,7 @@
 
 import shutil
 from collections import deque
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from ldm.autoencoder.model import VQAutoencoder
 from ldm.config import check
 from ldm.data.pictures import to_float, to_uint8
 from ldm.files import sha256, write_json
+from ldm.sampling.classifier_guidance import label_likelihood
 from ldm.sampling.config import Drawing
 from ldm.sampling.draw import draw
 from ldm.sampling.guides import Networks, networks, paint
 from tests.clips import write_clip
-from tests.sampling.small import AUTOENCODER, SIDE, TEXT, pictures, stirred
+from tests.sampling.small import AUTOENCODER, SIDE, TEXT, diffusion_section, information, pictures, stirred
 
 DDIM = {"kind": "ddim", "num_steps": 4, "eta": 0.0}
 LOW = {"kind": "low_resolution", "drop": 0.0}
@@ -133,7 +135,7 @@ def test_every_picture_guide_changes_the_sample_and_keeps_it_finite(drawn, kind,
 def test_clip_finds_a_sample_guided_by_it_more_like_its_prompt(drawn, tmp_path):
     guide = {"kind": "clip", "scale": 300.0}
     weights = write_clip(tmp_path / "clip")
-    found = networks(how(guide=guide), weights, torch.device("cpu"))
+    found = networks(how(guide=guide), weights, Path("none"), torch.device("cpu"))
     prompts = ["red", "a b"]
     likeness = [
         found.clip(to_float(last.pictures()), prompts)
@@ -148,10 +150,22 @@ def test_squeezenet_finds_a_guided_sample_nearer_to_its_guide(drawn, rows, first
     about = {"kind": "squeezenet", "file": name, "sha256": sha256(tmp_path / name), "source": "shared"}
     write_json(tmp_path / "weights.json", about)
     guide = {"kind": "identity", "distance": "perceptual", "scale": 1.0}
-    found = networks(how(guide=guide), tmp_path, torch.device("cpu"))
+    found = networks(how(guide=guide), tmp_path, Path("none"), torch.device("cpu"))
     own = first_stage.decode(rows["mean"][:2])
     far = [found.perceptual(to_float(last.pictures()), own) for last in (drawn(), drawn(guide=guide, networks=found))]
     assert (far[1] < far[0]).all()
+
+
+def test_a_classifier_finds_the_wanted_class_likelier_in_a_sample_guided_by_it(drawn, built, rows):
+    info = information({name: values.shape[1:] for name, values in rows.items()}) | {"classes": ["a", "b", "c"]}
+    classifier = built(info=info, objective="label", train=diffusion_section()["train"] | {"loss": "cross_entropy"})
+    given, label = rows | {"label": torch.tensor([2, 0, -1, 1, 1, 1])}, torch.tensor([2, 0])
+    guide, using = {"kind": "classifier", "scale": 5.0}, Networks(classifier=classifier)
+    free, held = (drawn(given=given, **how).latent for how in ({}, {"guide": guide, "networks": using}))
+    step = torch.zeros(2, dtype=torch.int64)
+    wanted = [label_likelihood(classifier, label)(latent, step) for latent in (free, held)]
+    assert (wanted[1] > wanted[0]).all()
+    assert torch.equal(label_likelihood(classifier, torch.tensor([-1, -1]))(free, step), torch.zeros(2))
 
 
 def test_a_small_sample_holds_the_larger_one(drawn):

@@ -13,13 +13,13 @@ from ldm.config import check
 from ldm.data import samples as shards
 from ldm.data.pictures import decode
 from ldm.data.samples import read_samples
-from ldm.files import read_json, write_json, write_manifest
+from ldm.files import read_json, sha256, write_json, write_manifest
 from ldm.sampling.config import Samples
 from ldm.sampling.sample import sample
 from tests.clips import write_clip
 from tests.sampling.small import ROWS, RUN, SIDE, diffusion_section, save
 
-NAMES = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "split": "test"}
+NAMES = {"model": "m", "autoencoder": "a", "latents": "l", "weights": "none", "classifier": "none", "split": "test"}
 FEW = {"sampler": {"kind": "ddim", "num_steps": 2, "eta": 1.0}, "guidance": 1.0, "batch": 2, "count": 5, "seed": 3}
 
 
@@ -28,10 +28,8 @@ def section(**changes):
 
 
 def run(folders, out, resume, name="text", **changes):
-    none = folders / "none"
-    return sample(
-        section(**changes), RUN, folders / name, folders / "autoencoder", folders / "latents", none, out, resume
-    )
+    given = [folders / part for part in (name, "autoencoder", "latents", "none", changes.get("classifier", "none"))]
+    return sample(section(**changes), RUN, *given, out, resume)
 
 
 def ended(folders, tmp_path, name="text", **changes):
@@ -191,10 +189,10 @@ def imported(folders, tmp_path, tokens, channels, model, **changes):
     return tmp_path / "model"
 
 
-def sampled(folders, tmp_path, model, latents, **changes):
+def sampled(folders, tmp_path, model, latents, guide_of=None, **changes):
     stage = sample(
-        section(**changes), RUN, model, folders / "autoencoder", latents, folders / "none", tmp_path / "out",
-        tmp_path / "resume",
+        section(**changes), RUN, model, folders / "autoencoder", latents, folders / "none",
+        guide_of or folders / "none", tmp_path / "out", tmp_path / "resume",
     )  # fmt: skip
     return list(stage)
 
@@ -209,6 +207,51 @@ def test_an_import_knows_its_classes_by_count(folders, built, tmp_path):
     sampled(folders, tmp_path, model, told(folders, tmp_path, "named", classes=["cat", "dog"]))
     with pytest.raises(ValueError, match="differ in classes, so its label would mean other things"):
         sampled(folders, tmp_path, model, told(folders, tmp_path, "more", classes=["cat", "dog", "cow"]))
+
+
+TRAINING = diffusion_section()["train"]
+CLASSES = {"classes": ["cat", "dog"]}
+GUIDED = {"guide": {"kind": "classifier", "scale": 2.0}, "classifier": "c"}
+
+
+def classifying(folders, tmp_path, model, **changes):
+    """The folder of a classifier of latents, as its training leaves it."""
+    info = json.loads((folders / "latents" / "latents.json").read_text()) | CLASSES
+    keys = {"objective": "label", "train": TRAINING | {"loss": "cross_entropy"}} | changes
+    save(model(info=info, **keys), tmp_path / "classifier" / "ema.safetensors")
+    write_json(tmp_path / "classifier" / "config.json", {"diffusion": diffusion_section(**keys), "latents": info})
+    write_manifest(tmp_path / "classifier")
+    return tmp_path / "classifier"
+
+
+def test_a_classifier_guides_and_is_written_down(folders, built, tmp_path):
+    latents, classifier = told(folders, tmp_path, "named", **CLASSES), classifying(folders, tmp_path, built)
+    sampled(folders, tmp_path, folders / "plain", latents, classifier, **GUIDED)
+    about = read_json(tmp_path / "out" / "sampling.json")
+    assert (about["guide"], about["classifier"]) == (GUIDED["guide"], "c")
+    assert about["classifier_identity"] == sha256(classifier / "manifest.json")
+
+
+def test_a_classifier_that_does_not_belong_there_is_refused(folders, built, tmp_path):
+    named, plain = told(folders, tmp_path, "named", **CLASSES), folders / "plain"
+    with pytest.raises(ValueError, match="plain draws pictures; a guide needs a model of objective: label"):
+        sampled(folders, tmp_path, plain, named, plain, **GUIDED)
+    classifier = classifying(folders, tmp_path, built)
+    with pytest.raises(ValueError, match=r"this model is a classifier \(objective: label\): it guides others"):
+        sampled(folders, tmp_path, classifier, named)
+    with pytest.raises(ValueError, match="classifier was trained on differ in classes"):
+        sampled(folders, tmp_path, plain, told(folders, tmp_path, "more", classes=["cow"]), classifier, **GUIDED)
+    shutil.rmtree(classifier)
+    other = classifying(folders, tmp_path, built, scale=2.0)
+    with pytest.raises(ValueError, match="other noisy latents: give it the model's schedule and scale"):
+        sampled(folders, tmp_path, plain, named, other, **GUIDED)
+
+
+def test_a_guide_and_its_classifier_come_together():
+    with pytest.raises(ValueError, match="needs one: name a diffusion model of objective: label"):
+        section(guide=GUIDED["guide"])
+    with pytest.raises(ValueError, match="classifier c is used by no guide: set classifier to none"):
+        section(classifier="c")
 
 
 def test_latents_that_lack_or_mean_something_else_are_refused(folders, tmp_path):
@@ -256,7 +299,7 @@ def test_a_clip_guide_without_a_prompt_holds_each_sample_to_its_rows_caption(fol
 
     def drawn(name, **guide):
         config = section(guide={"kind": "clip", "scale": 300.0} | guide, weights="clip", batch=1, count=3)
-        places = (folders / "plain", folders / "autoencoder", folders / "latents", weights)
+        places = (folders / "plain", folders / "autoencoder", folders / "latents", weights, folders / "none")
         list(sample(config, RUN, *places, tmp_path / name, tmp_path / f"{name}-resume"))
         return list(read_samples(tmp_path / name))
 

@@ -96,10 +96,9 @@ def test_stages_are_tried_on_gpus_where_there_are_some(bench, monkeypatch):
     assert fault.verdict == "left out: this machine has none"
     monkeypatch.setattr(gpu.Path, "glob", lambda *_: ["/dev/nvidia0", "/dev/nvidia1"])
     names = [name for name, _ in gpu.tries()]
-    assert {name: names.count(name) for name in names} == {
-        **{f"{p}: {what}": 7 for p in ("float32", "bfloat16") for what in ("again", "SIGKILL at any moment", "two processes")},
-        "a batch that memory does not hold": 2,
-    }  # fmt: skip
+    each = [f"{p}: {what}" for p in gpu.PRECISIONS for what in ("again", "SIGKILL at any moment", "two processes")]
+    expected = dict.fromkeys(each, 7) | {"a batch that memory does not hold": 2}
+    assert {name: names.count(name) for name in names} == expected
 
 
 def test_there_is_a_locale_of_utf8():

@@ -40,6 +40,11 @@ PARAMS["diffusion"]["tuned"] = PARAMS["diffusion"]["text-f4"] | {
     "schedule": {"kind": "cosine", "steps": 100, "zero_terminal_snr": True},
     "snr_gamma": 5.0,
 }
+PARAMS["diffusion"]["classifier"] = PARAMS["diffusion"]["text-f4"] | {
+    "condition": {"tokens": {"kind": "none"}, "channels": {"kind": "none"}},
+    "objective": "label",
+    "train": PARAMS["diffusion"]["text-f4"]["train"] | {"loss": "cross_entropy"},
+}
 PARAMS["samples"]["text-f4"] |= {"count": 10, "batch": 4}
 RUN = section(PARAMS, Run, "run")
 NONE = Path("none")
@@ -67,15 +72,21 @@ def stages(tmp_path_factory) -> Iterator[dict[str, Stage]]:
         config = section(PARAMS, Diffusion, "diffusion.tuned")
         return moved(train_diffusion(config, RUN, latents, coder, model, out, resume))
 
+    def classifier(out: Path, resume: Path) -> Iterator[Progress]:
+        config = section(PARAMS, Diffusion, "diffusion.classifier")
+        return moved(train_diffusion(config, RUN, latents, coder, NONE, out, resume))
+
     def samples(out: Path, resume: Path) -> Iterator[Progress]:
-        return sample(section(PARAMS, Samples, "samples.text-f4"), RUN, model, coder, latents, NONE, out, resume)
+        return sample(section(PARAMS, Samples, "samples.text-f4"), RUN, model, coder, latents, NONE, NONE, out, resume)
 
     ended(prepare(opened(section(PARAMS, Dataset, "datasets.scenes"), NONE), images, made / "images-state"))
     ended(autoencoder(coder, made / "autoencoder-state"))
     config = section(PARAMS, Latents, "latents.scenes-kl-f4")
     ended(cache_latents(config, RUN, images, coder, NONE, NONE, latents, made / "latents-state"))
     ended(diffusion(model, made / "diffusion-state"))
-    yield {"autoencoder": autoencoder, "diffusion": diffusion, "tuned": tuned, "samples": samples}
+    yield {
+        "autoencoder": autoencoder, "diffusion": diffusion, "tuned": tuned, "classifier": classifier, "samples": samples
+    }  # fmt: skip
     torch.set_num_threads(threads)
 
 
@@ -126,7 +137,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("kind", "stop"), [*product(["autoencoder", "tuned"], range(1, STEPS + 1)), ("diffusion", 3)])
+@pytest.mark.parametrize(
+    ("kind", "stop"),
+    [*product(["autoencoder", "tuned"], range(1, STEPS + 1)), ("diffusion", 3), ("classifier", 3)],
+)
 def test_a_training_killed_after_any_step_ends_in_the_same_bytes(kind, stop, stages, whole, tmp_path):
     killed(stages[kind](tmp_path / "out", tmp_path / "state"), stop, tmp_path / "state")
     assert not (tmp_path / "out").exists()
