@@ -193,7 +193,7 @@ def _diffusion(name: str, section: Record, folder: Path) -> Model:
         config=config,
         history=read_history(folder / "history.csv"),
         parameters=sum(parts.count(part) for part in parts),
-        picture=folder / "samples.png",
+        picture=None if section.get("objective") == "label" else folder / "samples.png",  # a classifier draws nothing
     )
 
 

@@ -161,7 +161,8 @@ def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
         words.append(f"weights of step {plain(about['snapshot'])}")
     if guide := about.get("guide"):
         distance = f"{guide['distance']}, " if "distance" in guide else ""
-        words.append(f"guided by {str(guide['kind']).replace('_', ' ')} ({distance}scale {plain(guide['scale'])})")
+        by = str(about.get("classifier") or guide["kind"]).replace("_", " ")
+        words.append(f"guided by {by} ({distance}scale {plain(guide['scale'])})")
     if start := about.get("start"):
         words.append(f"from noised pictures (strength {plain(start['strength'])})")
     if about.get("keep_known"):

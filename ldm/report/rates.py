@@ -23,8 +23,10 @@ def key(params: Mapping[str, Any], table: Table, name: str) -> str:
     latents = params["latents"].get(named.get("latents"), {})
     size = params["datasets"].get(latents.get("dataset"), {}).get("size")
     coder = params["autoencoders"].get(named.get("autoencoder"))
-    rows = json.dumps([sample, model, coder, latents, size, params["run"]], sort_keys=True)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+    rows = [sample, model, coder, latents, size, params["run"]]
+    if classifier := params["diffusion"].get(sample.get("classifier")):
+        rows.append(classifier)
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

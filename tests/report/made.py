@@ -78,7 +78,7 @@ def write_prepared(folder: Path) -> None:
     write_manifest(folder)
 
 
-def write_model(folder: Path, columns: dict[str, float], picture: str) -> None:
+def write_model(folder: Path, columns: dict[str, float], picture: str | None) -> None:
     folder.mkdir(parents=True)
     history = History()
     draws = np.random.default_rng(len(folder.name))
@@ -89,7 +89,8 @@ def write_model(folder: Path, columns: dict[str, float], picture: str) -> None:
     parameters = {"unet": 2_000_000, "conditioner": 50_000}
     write_json(folder / "config.json", {"latents": {"latent_shape": [3, 8, 8]}, "parameters": parameters})
     save_file({"weight": np.zeros((64, 3, 3, 3), np.float32)}, folder / "model.safetensors")
-    write_bytes(folder / picture, grid([scene(i)[0] for i in range(16)]))
+    if picture:
+        write_bytes(folder / picture, grid([scene(i)[0] for i in range(16)]))
     write_manifest(folder)
 
 

@@ -16,7 +16,7 @@ from tests.report.made import blurred, grid, low, png, scene, write_identity, wr
 
 SIZES = {"small": 32, "large": 320}
 COUNT = 12
-HOW = ("split", "count", "sampler", "guidance", "guide", "start", "keep_known", "size", "patches")
+HOW = ("split", "count", "sampler", "guidance", "guide", "classifier", "start", "keep_known", "size", "patches")
 SAMPLER = {"kind": "ddim", "num_steps": 20, "eta": 0.0}
 
 
@@ -52,6 +52,7 @@ def params() -> dict[str, Any]:
         for steps in (10, 20, 50):
             name = f"class-{steps}-g{guidance:g}"
             samples[name] = row("class", guidance=guidance, sampler=SAMPLER | {"num_steps": steps})
+    samples["led"] = row("free", guide={"kind": "classifier", "scale": 3.0}, classifier="classes")
     references = {"small-test": {"dataset": "small"}, "large-test": {"dataset": "large"}}
     methods = {
         "bicubic": {"kind": "bicubic", "latents": "small", "split": "test", "count": COUNT, "folder": "data/raw/none"},
@@ -79,6 +80,7 @@ def params() -> dict[str, Any]:
         "diffusion": {
             "free": model(),
             "class": model("label"),
+            "classes": model() | {"objective": "label"},
             "text": model("text"),
             "super": model(channels="low_resolution"),
             "super-l2": model(channels="low_resolution") | {"schedule": {"kind": "regression"}, "objective": "x0"},
@@ -202,7 +204,8 @@ def write_rich(root: Path) -> None:
         write_model(root / "models/autoencoders" / name, {"loss": 1.0}, "reconstructions.png")
     write_identity(root / "models/autoencoders/pixels")
     for name in chosen["diffusion"]:
-        write_model(root / "models/diffusion" / name, {"loss": 1.0}, "samples.png")
+        picture = None if name == "classes" else "samples.png"
+        write_model(root / "models/diffusion" / name, {"loss": 1.0}, picture)
     for order, (name, section) in enumerate((chosen["samples"] | chosen["methods"]).items()):
         about = {key: section[key] for key in HOW if key in section}
         if "model" in section:

@@ -84,6 +84,7 @@ def test_prompts_stand_over_the_rows_of_strips(page: str):
     [
         ("started", "DDIM, 20 steps, from noised pictures (strength 0.5), 64 x 32 px, in patches of 32 px"),
         ("guided", "DDIM, 20 steps, guided by clip (scale 2)"),
+        ("led", "DDIM, 20 steps, guided by classes (scale 3)"),
         ("kept", "DDIM, 20 steps, what is known kept at each step"),
     ],
 )
@@ -94,6 +95,13 @@ def test_everything_chosen_for_sampling_is_said(
     assert f"{name} ({how}), sheet.png" in page
     if name == "guided":
         assert f"{how}, conditions of the test part" in page
+
+
+def test_a_classifier_has_curves_and_no_picture(page: str):
+    section = page[page.index('id="diffusion"') :]
+    shown = section[section.index("<h3>classes</h3>") :].split("<h3>")[1]
+    assert "Preview at the end" not in shown
+    assert 'alt="classes: ' in shown
 
 
 def test_figures_of_fills_stand_apart_by_area(page: str):
