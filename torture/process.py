@@ -94,9 +94,13 @@ def python(
 
 
 def _listens(child: int) -> bool:
-    """Whether a signal would reach the stage: before it has begun, SIGTERM ends a process as SIGKILL does."""
+    """Whether a signal would reach the stage: before it has begun, SIGTERM ends a process as SIGKILL does.
+
+    It listens once it has an alarm too, which comes last, and which this process does not have: just after the fork
+    the other handlers are still those of this one.
+    """
     caught = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{child}/status").read_text(), re.MULTILINE)
-    return bool(caught) and bool(int(caught[0], 16) >> (signal.SIGTERM - 1) & 1)
+    return bool(caught) and bool(int(caught[0], 16) >> (signal.SIGALRM - 1) & 1)
 
 
 def _become(

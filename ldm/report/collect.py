@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from ldm.config import load
-from ldm.files import MANIFEST, identity
+from ldm.files import MANIFEST, check_whole, identity
 from ldm.report.rates import RATES, Rates
 from ldm.report.records import Record, parameter_count, read_history, read_record
 
 PREFERENCES = "preferences.json"
 T = TypeVar("T")
+READ = (".json", ".csv", ".png")
+"""Endings of files that are read whole; shards are compared with their manifest where one is opened."""
 History = dict[str, list[tuple[int, float]]]
 
 
@@ -139,6 +141,8 @@ def collect(root: Path) -> Results:
             folder = root / place / name
             if (folder / MANIFEST).is_file():
                 results.identities[f"{place}/{name}"] = identity(folder)
+                listed = (file for file in sorted(folder.iterdir()) if file.suffix in READ and file.name != MANIFEST)
+                check_whole(folder, listed)
                 found[name] = read(name, params.table(table).table(name), folder)
         return found
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from ldm.files import read_json
+from ldm.files import check_whole, read_json
 
 
 class Record(Mapping[str, Any]):
@@ -95,8 +95,12 @@ def read_history(path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def rows_of(shards: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of `shards` in order as plain values, only the `columns` named; stop when you have enough."""
+    """The rows of `shards` in order as plain values, only the `columns` named; stop when you have enough.
+
+    Raises ValueError at a shard that is not as its stage wrote it.
+    """
     for shard in shards:
+        check_whole(shard.parent, [shard])  # one flipped bit may leave a picture that opens, and looks otherwise
         try:
             with pq.ParquetFile(shard) as file:
                 if missing := [name for name in columns if name not in file.schema_arrow.names]:

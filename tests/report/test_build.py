@@ -193,6 +193,13 @@ def emptied(path: Path) -> None:
     path.write_bytes(b"{}" if path.suffix == ".json" else b"")
 
 
+def flipped(path: Path) -> None:
+    """One bit in the middle: of pictures, what they look like, though they still open."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def garbled(path: Path) -> None:
     path.write_text("step,loss\nten,0.1\n")
 
@@ -207,7 +214,10 @@ def garbled(path: Path) -> None:
         ("models/autoencoders/kl-f4/model.safetensors", emptied),
         ("models/diffusion/sr-f1/history.csv", garbled),
         ("models/diffusion/sr-f1/samples.png", Path.unlink),
+        ("models/diffusion/sr-f1/samples.png", flipped),
+        ("data/prepared/scenes/test-00000.parquet", flipped),
         ("samples/sr-f4/samples-00000.parquet", truncated),
+        ("samples/sr-f4/samples-00000.parquet", flipped),
         ("samples/text-f4/sampling.json", emptied),
         ("metrics/sr-f4.json", emptied),
         ("studies/super-resolution/key.json", Path.unlink),
