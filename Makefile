@@ -35,9 +35,9 @@ server: install  ## start a Prefect server in the background, if none answers
 verify: install  ## rebuild the committed revision from nothing, and compare every hash
 	python -m flows.verify
 
-test: install  ## the tests, three files at a time, for many wait; then whole pipelines
-	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --ignore=tests/flows
-	python -m pytest -n 3 --dist loadfile tests/flows
+test: install  ## the tests, two files at a time; then whole pipelines
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore=tests/flows
+	python -m pytest -n 2 --dist loadfile tests/flows
 
 torture: install  ## kill, damage, fill and stop everything on purpose, half an hour; KILLS=5 ONLY="damage stops" for less
 	python -m torture $(if $(KILLS),--kills $(KILLS)) $(if $(ONLY),--only $(ONLY))
