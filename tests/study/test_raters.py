@@ -20,7 +20,7 @@ PREFERS = {
     frozenset({"first", "original"}): 0.35,
     frozenset({"second", "original"}): 0.2,
 }
-"""How often raters choose the one named first; where nothing is said the evident one always."""
+"""How often raters choose the one named first, in all; where nothing is said the evident one always."""
 BETTER = ("first", "second", "original", "mosaic")
 
 
@@ -33,16 +33,25 @@ def serving(exported) -> Iterator[Serving]:
     one.stop()
 
 
-def choice(trials: dict[str, dict[str, str]], trial: str, chance: random.Random) -> str:
+def opinions(share: float) -> Iterator[bool]:
+    """In a drawn order, but of every twenty just this share: pages come in no order that a seed could fix."""
+    chance = random.Random(share)
+    while True:
+        yield from chance.sample([number < round(20 * share) for number in range(20)], 20)
+
+
+def choice(trials: dict[str, dict[str, str]], trial: str, crowd: dict[frozenset[str], Iterator[bool]]) -> str:
     entry = trials.get(trial)
     if entry is None or "mosaic" in entry.values():
         return "left" if entry is None or entry["left"] == "original" else "right"
     one = next(name for name in BETTER if name in (entry["left"], entry["right"]))
-    chosen = chance.random() < PREFERS[frozenset({entry["left"], entry["right"]})]
+    chosen = next(crowd[frozenset({entry["left"], entry["right"]})])
     return "left" if chosen == (entry["left"] == one) else "right"
 
 
-async def rate(browser: Browser, serving: Serving, trials: dict, number: int) -> tuple[str, dict[str, str]]:
+async def rate(
+    browser: Browser, serving: Serving, trials: dict, crowd: dict, number: int
+) -> tuple[str, dict[str, str]]:
     """One person from consent to thanks; every fifth reloads the page on the way. Returns number and choices."""
     context = await browser.new_context(viewport={"width": 800, "height": 600})
     page = await context.new_page()
@@ -50,7 +59,7 @@ async def rate(browser: Browser, serving: Serving, trials: dict, number: int) ->
     await arrive(page, serving.url)
     await page.get_by_role("button", name="I agree").click()
     await page.keyboard.press("Enter")
-    chance, chosen, at = random.Random(number), {}, None
+    chosen, at = {}, None
     while True:
         await page.wait_for_selector(
             ", ".join(
@@ -68,7 +77,7 @@ async def rate(browser: Browser, serving: Serving, trials: dict, number: int) ->
         if trial == at:
             continue
         at = trial
-        side = choice(trials, trial, chance)
+        side = choice(trials, trial, crowd)
         if trial in trials:
             assert trial not in chosen
             chosen[trial] = side
@@ -99,11 +108,11 @@ async def arrive(page: Page, url: str) -> None:
 async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=needed(), args=FLAGS)
-        places = asyncio.Semaphore(AT_ONCE)
+        places, crowd = asyncio.Semaphore(AT_ONCE), {pair: opinions(share) for pair, share in PREFERS.items()}
 
         async def one(number: int) -> tuple[str, dict[str, str]]:
             async with places:
-                return await rate(browser, serving, trials, number)
+                return await rate(browser, serving, trials, crowd, number)
 
         async def disaster() -> None:
             total = RATERS * len(serving.study.lists[0])
