@@ -24,9 +24,9 @@ from torch import Tensor
 
 import ldm.nn.vision  # noqa: F401  (makes torchvision importable, which diffusers needs)
 from benchmarks.measure import arguments, result, seconds, side_by_side, table, write
-from ldm.autoencoder.cache import cache_latents, threads
-from ldm.autoencoder.columns import drawn_columns
+from ldm.autoencoder.cache import cache_latents, drawers, pool_for
 from ldm.autoencoder.config import KL, VQ, Autoencoder, Latents
+from ldm.autoencoder.drawing import Drawing
 from ldm.autoencoder.encoder import Encoder
 from ldm.autoencoder.health import health_of
 from ldm.autoencoder.model import build, load
@@ -133,18 +133,19 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
     """Seconds a picture of each part of the way alone."""
     device = setup(run)
     stage = placed(load(folder / "stage"), device)
-    pipeline = Pipeline(row, Encoder(stage, row.batch, run), drawn_columns(row), {}, device)
+    pipeline = Pipeline(row, Encoder(stage, row.batch, run), {}, device)
     images, health = Images(folder / "prepared", "train"), health_of(stage)
+    drawing, pool = Drawing(row, images, True), pool_for(device, len(images))
     shapes = pipeline.shapes(images)
     places = [range(i * row.batch, (i + 1) * row.batch) for i in range(batches)]
-    drawn = pipeline.draw(images, places[0], True)
+    drawn = drawing(places[0])
     sent = pipeline.send(drawn)
     moments = pipeline.encoder(to_float(sent.inputs["pixels"]))
     columns = {name: values.cpu() for name, values in pipeline.encode(sent).columns.items()}
     health.add(moments)
 
     def decode() -> None:
-        for _ in ahead(lambda place: pipeline.draw(images, place, True), places, threads(device)):
+        for _ in drawing.ahead(places, drawers(device), pool):
             pass
 
     def written() -> None:
@@ -184,7 +185,7 @@ def beside_the_peer(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder / "prepared", options.pictures, options.size, threads(device))
+        prepare(folder / "prepared", options.pictures, options.size, drawers(device))
         random_stage(folder / "stage", config)
         other = peer(config, device, options.peer)
         for _ in range(options.rounds):

@@ -4,6 +4,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from transformers import BertTokenizer
 
-from ldm.autoencoder.columns import drawn_columns, encoded_columns, moments_of
+from ldm.autoencoder.columns import encoded_columns, moments_of
 from ldm.autoencoder.config import Latents
+from ldm.autoencoder.drawing import Drawing
 from ldm.autoencoder.encoder import Encoder
 from ldm.autoencoder.health import Health, health_of
 from ldm.autoencoder.model import FirstStage, IdentityAutoencoder, KLAutoencoder, VQAutoencoder, fitting, load
@@ -23,6 +25,7 @@ from ldm.config import Run
 from ldm.data.batches import workers
 from ldm.data.latents import file_name, read_back, rows_in_file, write_latents
 from ldm.data.layouts import check_vocabulary
+from ldm.data.processes import available, processes
 from ldm.data.shards import Images
 from ldm.data.tokens import encode, load_vocabulary, save_tokenizer, train_tokenizer
 from ldm.data.unfinished import Unfinished
@@ -32,6 +35,8 @@ from ldm.progress import Progress
 from ldm.training.exact import placed, setup
 from ldm.training.several import Processes
 
+MANY = 4096
+"""Rows from which on it is worth seconds to start processes that decode for a GPU."""
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
@@ -94,11 +99,13 @@ class Work:
     shapes: Mapping[str, Sequence[int]]
     """Of the columns, without the batch axis."""
     unfinished: Unfinished
+    pool: Executor | None
+    """Of processes that draw; None: threads do."""
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Rows of each split."""
-        return {name: len(split) * (self.config.draws if name == "train" else 1) for name, split in self.splits.items()}
+        return rows_of(self.config, self.splits)
 
     @cached_property
     def files(self) -> list[File]:
@@ -121,10 +128,11 @@ class Work:
 
     def written(self, file: File) -> Iterator[int]:
         """Make `file`; yield how many more rows are written."""
-        images, device = self.splits[file.split], self.pipeline.device
+        drawing = Drawing(self.config, self.splits[file.split], training=file.split == "train")
+        beside = drawers(self.pipeline.device)
         with (
             write_latents(self.unfinished.folder, file.split, self.shapes, file.number) as append,
-            closing(self.pipeline.run(images, file.split == "train", file.rows, append, threads(device))) as written,
+            closing(self.pipeline.run(drawing, file.rows, append, beside, self.pool)) as written,
         ):
             yield from written
         self.unfinished.note(file.name)
@@ -158,30 +166,45 @@ def planned(
 ) -> Work:
     """What there is to make; made files are kept in `resume`. Raises ValueError of one line for what cannot be."""
     device = setup(run)
-    first_stage = placed(load(autoencoder), device)
     train = Images(images, "train")
+    splits = {name: Images(images, name) for name in train.info["splits"]}
+    pool = pool_for(device, sum(rows_of(config, splits).values()))
+    first_stage = placed(load(autoencoder), device)
     _check(config, train.info, first_stage.factor, images)
     captions = _captions(config, train, images)
     tokenizer = _tokenizer(config, captions, vocabulary)
     frozen = clips.load(clip)
     encoder = Encoder(first_stage, config.batch, run)
     encoded = encoded_columns(config, encoder, tokenizer, frozen and frozen.to(device), bool(captions))
-    pipeline = Pipeline(config, encoder, drawn_columns(config), encoded, device)
+    pipeline = Pipeline(config, encoder, encoded, device)
     return Work(
         config=config,
-        splits={name: Images(images, name) for name in train.info["splits"]},
+        splits=splits,
         first_stage=first_stage,
         tokenizer=tokenizer,
         clip=frozen,
         pipeline=pipeline,
         shapes=pipeline.shapes(train),
         unfinished=Unfinished(resume),
+        pool=pool,
     )
 
 
-def threads(device: torch.device) -> int:
-    """That decode: a GPU needs many pictures at once, a CPU is busy encoding."""
+def rows_of(config: Latents, splits: Mapping[str, Images]) -> dict[str, int]:
+    """How many each split has in the cache."""
+    return {name: len(split) * (config.draws if name == "train" else 1) for name, split in splits.items()}
+
+
+def drawers(device: torch.device) -> int:
+    """How many decode and draw: a GPU needs many pictures at once, a CPU is busy encoding."""
     return workers(1 if device.type == "cpu" else os.cpu_count() or 1)
+
+
+def pool_for(device: torch.device, rows: int) -> Executor | None:
+    """Processes for a GPU, which is faster than what threads decode; it is started already."""
+    count = drawers(device)
+    many = device.type == "cuda" and rows >= MANY and count > 1 and available()
+    return processes(count) if many else None
 
 
 def _about(

@@ -1,22 +1,22 @@
-"""The way of a batch into the cache: drawn by threads, sent and brought back beside the encoding of others."""
+"""The way of a batch into the cache: drawn, sent, encoded, brought back and written, each beside the others."""
 
 from collections.abc import Generator, Mapping
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from ldm.autoencoder.columns import Batch, Column, Encoded, draw_pictures, latent_columns
+from ldm.autoencoder.columns import Batch, Encoded, latent_columns
 from ldm.autoencoder.config import Latents
+from ldm.autoencoder.drawing import Drawing
 from ldm.autoencoder.encoder import Encoder
 from ldm.data.batches import ahead
 from ldm.data.latents import Append
 from ldm.data.pictures import to_float
 from ldm.data.shards import Images
 
-INPUTS = ("pixels", "mask", "grey")
-"""Columns that networks read."""
 UNWRITTEN = 32
 """Batches that may wait for the disk: a second of encoding, for flushing a file holds up those after it."""
 
@@ -24,53 +24,33 @@ UNWRITTEN = 32
 class Pipeline:
     """Draws, sends, encodes and writes at the same time, in order, with bounded memory.
 
-    `drawn` and `encoded` make the columns beside the latent. No byte depends on the number of threads that draw.
+    `encoded` makes the columns that need a network beside the latent. No byte depends on how many draw.
     """
 
-    def __init__(
-        self,
-        config: Latents,
-        encoder: Encoder,
-        drawn: Mapping[str, Column],
-        encoded: Mapping[str, Encoded],
-        device: torch.device,
-    ) -> None:
-        self.config, self.encoder, self.drawn, self.encoded, self.device = config, encoder, drawn, encoded, device
+    def __init__(self, config: Latents, encoder: Encoder, encoded: Mapping[str, Encoded], device: torch.device) -> None:
+        self.config, self.encoder, self.encoded, self.device = config, encoder, encoded, device
         self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def shapes(self, images: Images) -> dict[str, list[int]]:
         """Of each column without the batch axis; and the networks are warm then."""
-        columns = self.encode(self.send(self.draw(images, range(1), True))).columns
+        columns = self.encode(self.send(Drawing(self.config, images, True)(range(1)))).columns
         return {name: list(values.shape[1:]) for name, values in columns.items()}
 
     def run(
-        self, images: Images, training: bool, rows: range, append: Append, workers: int
+        self, drawing: Drawing, rows: range, append: Append, workers: int, pool: Executor | None = None
     ) -> Generator[int, None, None]:
-        """Append those `rows` of `images`, counted in order of (id, draw); yield how many more are written.
+        """Append those `rows`, counted in order of (id, draw); yield how many more are written.
 
         They are encoded in batches from the first on, so the same rows have the same bytes where they begin with one.
         """
         places = [rows[start : start + self.config.batch] for start in range(0, len(rows), self.config.batch)]
         beside = min(workers, 1)
         with (
-            closing(ahead(lambda part: self.draw(images, part, training), places, workers)) as drawn,
+            closing(drawing.ahead(places, workers, pool)) as drawn,
             closing(ahead(self.send, drawn, beside)) as sent,
             closing(ahead(partial(write, append), map(self.encode, sent), beside, UNWRITTEN)) as written,
         ):
             yield from written
-
-    def draw(self, images: Images, places: range, training: bool) -> Batch:
-        """Decode pictures and draw what needs no network; on any thread."""
-        rows = draw_pictures(self.config, images, places, training)
-        columns = {name: make(rows) for name, make in self.drawn.items()}
-        return Batch(
-            ids=[row.example.id for row in rows],
-            draws=[row.draw for row in rows],
-            labels=[-1 if row.example.label is None else row.example.label for row in rows],
-            captions=[row.example.caption for row in rows],
-            columns=columns,
-            inputs={name: columns[name] for name in INPUTS if name in columns},
-        )
 
     def send(self, batch: Batch) -> Batch:
         """With its inputs on the device, copied from page-locked memory while the GPU computes."""

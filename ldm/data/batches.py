@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
 
@@ -49,7 +49,10 @@ def _permutation(seed: int, epoch: int, size: int) -> Int[Tensor, " size"]:
 
 
 def workers(default: int = 1) -> int:
-    """How many threads read ahead: LDM_WORKERS or `default`; 0: in line. Not a parameter, for it changes no result."""
+    """How many threads or processes read ahead: LDM_WORKERS or `default`; 0: in line.
+
+    Not a parameter, for it changes no result.
+    """
     given = os.environ.get("LDM_WORKERS", str(default))
     if not given.isdecimal():
         raise ValueError(f"LDM_WORKERS={given}: expected how many threads read ahead, such as 1 (0: none)")
@@ -73,12 +76,17 @@ def batches(
 
 
 def ahead(
-    call: Callable[[S], T], items: Iterable[S], workers: int, depth: int | None = None
+    call: Callable[[S], T],
+    items: Iterable[S],
+    workers: int,
+    depth: int | None = None,
+    pool: Executor | None = None,
 ) -> Generator[T, None, None]:
     """`map(call, items)`, called up to `depth` (else `2 * workers`) items ahead in `workers` threads; 0: in line.
 
-    The results come in the order of the items, and an error in `call` is raised at its item. The items are taken in
-    the caller's thread, so one `ahead` can be the items of another: a line of workers with something between them.
+    With a `pool` it is that which calls, and it is still there afterwards. The results come in the order of the items,
+    and an error in `call` is raised at its item. The items are taken in the caller's thread, so one `ahead` can be the
+    items of another: a line of workers with something between them.
 
     Close it (contextlib.closing) where the loop that reads it may raise: left to the garbage collector it may wait for
     its threads in one that is just being started.
@@ -86,14 +94,17 @@ def ahead(
     if workers == 0:
         yield from map(call, items)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
+    beside = pool or ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
     waiting: deque[Future[T]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(call, item))
+            waiting.append(beside.submit(call, item))
             while waiting and (waiting[0].done() or len(waiting) == (depth or 2 * workers)):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        if pool is None:
+            beside.shutdown(wait=True)

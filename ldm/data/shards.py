@@ -158,7 +158,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 class Images:
-    """One split of a prepared data set, by position in order of id; safe to read from several threads.
+    """One split of a prepared data set, by position in order of id; safe to read from several threads and processes.
 
     `info` is dataset.json. Raises ValueError where the folder is incomplete or has no such split.
     """
@@ -172,23 +172,30 @@ class Images:
         pattern = re.compile(re.escape(split) + r"-\d{5}\.parquet")
         paths = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
         check_whole(folder, paths)
-        self._files = [_opened(path) for path in paths]
-        self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
-        self._starts = [0]
-        for f, g in self._groups:
-            self._starts.append(self._starts[-1] + self._files[f].metadata.row_group(g).num_rows)
+        self._paths = paths
+        self._open(_CACHE_BYTES)
         self.ids: list[str] = [i for file in self._files for i in file.read(columns=["id"])["id"].to_pylist()]
         expected = splits[split]
         if len(self.ids) != expected:
             raise ValueError(
                 f"{folder}: {split} has {len(self.ids)} pictures, dataset.json says {expected}; prepare again"
             )
+
+    def _open(self, cached: int) -> None:
+        self._files = [_opened(path) for path in self._paths]
+        self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
+        self._starts = [0]
+        for f, g in self._groups:
+            self._starts.append(self._starts[-1] + self._files[f].metadata.row_group(g).num_rows)
         self._lock = threading.Lock()
         sizes = [self._files[f].metadata.row_group(g).total_byte_size for f, g in self._groups]
-        self._group = lru_cache(maxsize=max(1, _CACHE_BYTES // max(sizes)))(self._read_group)
+        self._group = lru_cache(maxsize=max(1, cached // max(sizes, default=cached)))(self._read_group)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._starts[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _elsewhere, (tuple(self._paths),)
 
     def example(self, index: int) -> Example:
         row = {name: column[0].as_py() for name, column in self._row(index).items()}
@@ -223,3 +230,12 @@ class Images:
         file, within = self._groups[group]
         with self._lock:  # a ParquetFile is not for several threads at once
             return self._files[file].read_row_group(within, use_threads=False)
+
+
+@lru_cache(maxsize=4)
+def _elsewhere(paths: tuple[Path, ...]) -> Images:
+    """In another process, the pictures alone: they were checked, and their ids read, where they come from."""
+    images = Images.__new__(Images)
+    images._paths = list(paths)
+    images._open(_CACHE_BYTES // 16)  # such processes are many, and each reads on in order
+    return images

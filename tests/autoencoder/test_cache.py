@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ldm.autoencoder import cache
 from ldm.autoencoder.cache import cache_latents
 from ldm.autoencoder.config import Latents as Section
 from ldm.autoencoder.model import build, load
@@ -17,6 +18,7 @@ from ldm.data import pictures
 from ldm.data.latents import Latents
 from ldm.data.layouts import boxes_of, shown_of
 from ldm.data.masks import STYLES, draw_mask
+from ldm.data.processes import processes
 from ldm.data.randomness import generator
 from ldm.data.shards import Box, Example, write_shards
 from ldm.files import sha256, write_json, write_manifest
@@ -225,6 +227,13 @@ def test_no_byte_depends_on_the_number_of_threads(cached, kind, monkeypatch):
         monkeypatch.setenv("LDM_WORKERS", threads)
         manifests.add((cached(kind, **asked) / "manifest.json").read_bytes())
     assert len(manifests) == 1
+
+
+def test_processes_draw_the_bytes_that_threads_draw(cached, monkeypatch):
+    asked = EVERYTHING | {"low_resolution": {"factor": 4, "degradation": "bsr"}, "crop": 24, "flip": True, "draws": 2}
+    threads = (cached("kl", **asked) / "manifest.json").read_bytes()
+    monkeypatch.setattr(cache, "pool_for", lambda device, rows: processes(2))
+    assert (cached("kl", **asked) / "manifest.json").read_bytes() == threads
 
 
 def test_what_is_drawn_does_not_depend_on_the_batch(cached):
