@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,48 +20,30 @@ from typing import Any
 import torch
 
 from flows.record import environment
-from ldm.autoencoder.model import load as load_autoencoder
+from flows.sample import shards
 from ldm.config import Run, load, section
-from ldm.data.latents import Latents
 from ldm.diffusion.config import Diffusion
-from ldm.diffusion.model import load as load_diffusion
 from ldm.diffusion.train import train
 from ldm.files import MANIFEST, read_json, write_json
-from ldm.nn.packed import packed
 from ldm.progress import Progress
 from ldm.report.rates import RATES, Table, key
-from ldm.sampling.config import Samples
-from ldm.sampling.guides import networks
 from ldm.sampling.plan import step_list
-from ldm.sampling.work import Work
-from ldm.training.exact import placed, setup
 
 WARM, TIMED = 4, 12
 """Training steps before the clock starts, and on it."""
 
 
 def sampling_rate(name: str, run: Run) -> dict[str, float]:
-    """Draw one batch of the row `samples.NAME`, warmed up by one before it, from noise to pictures in memory."""
-    config, device = section(load(), Samples, f"samples.{name}"), setup(run)
-    model, about = load_diffusion(Path("models/diffusion", config.model), config.snapshot)
-    weights, classifier = Path("data/weights", config.weights), Path("models/diffusion", config.classifier)
-    first_stage = load_autoencoder(Path("models/autoencoders", config.autoencoder))
-    model, first_stage = packed(placed(model, device)), packed(placed(first_stage, device))
-    work: dict[str, Any] = {
-        "config": config,
-        "model": model,
-        "first_stage": first_stage,
-        "data": Latents(Path("data/latents", config.latents), config.split),
-        "networks": networks(config, weights, classifier, device),
-        "kinds": {part: about["diffusion"]["condition"][part]["kind"] for part in ("tokens", "channels")},
-    }
+    """Draw one batch of the row `samples.NAME` as its stage does, warmed up by one before it, from noise to a file."""
     taken = 0.0
-    for _ in range(2):
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as warm, tempfile.TemporaryDirectory() as timed:
+        work = shards(name, Path(warm))
+        for folder in (warm, timed):
             started = time.perf_counter()
-            Work(**work, folder=Path(folder)).batch(0)  # the pictures' way to the CPU waits for the device
+            replace(work, folder=Path(folder)).batch(0)  # the pictures' way to the CPU waits for the device
             taken = time.perf_counter() - started
-    steps = len(step_list(len(model.schedule), config))
+    config = work.config
+    steps = len(step_list(len(work.model.schedule), config))
     evaluations = config.batch * steps * (2 if config.guidance != 1 else 1)
     return {
         "images_per_second": rounded(config.batch / taken),
@@ -140,7 +123,8 @@ def main() -> None:
             ("training", "data/latents", arguments.training, training_rate),
         ]
         here = environment()
-        machine = {"device": here["gpu"] if run.device == "cuda" else here["cpu"], "torch": here["torch"]}
+        device = here["gpu"] if run.device == "cuda" else here["cpu"]
+        machine = {"device": device, "torch": here["torch"], "precision": run.precision}
         rates = read_json(arguments.out) if arguments.out.is_file() else {"samples": {}, "training": {}}
         for kind, place, wanted, measure in jobs:
             if wanted is None and not everything:
