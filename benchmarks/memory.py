@@ -6,7 +6,8 @@ float32, activations bfloat16 as autocast makes them, with the fused norms of ld
 left out. Each CUDA graph keeps its memory for itself, so a step needs the sum over its graphs and all else. Not
 counted: the CUDA context, the libraries' workspaces, and what the allocator cannot use.
 
-With --device cuda each step is run as well, and what the allocator reserved stands beside. --only names rows.
+With --device cuda each step is run as well, at the row's batch or at the largest that should fit this card, and what
+the allocator reserved stands beside, with the images a second. --only names rows.
 """
 
 import gc
@@ -14,13 +15,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
+from statistics import median
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks._counted import Counted
-from benchmarks.measure import arguments, machine, table, write
+from benchmarks.measure import arguments, machine, seconds, table, write
 from ldm.autoencoder.config import KL, VQ, Autoencoder
 from ldm.autoencoder.loss import DISCRIMINATOR_LOSSES, Likelihood, adaptive_weight, per_picture, reconstruction_error
 from ldm.autoencoder.model import PatchDiscriminator, build
@@ -105,7 +107,9 @@ def diffusion_step(params: Mapping[str, Any], name: str, batch: int, on: Machine
     schedule, norm = model.schedule.to(on.device), config.train.loss
     rows = {"label": torch.zeros(batch, dtype=torch.int64, device=on.device)}
     for column in columns_read(model, info["shapes"]):
-        rows[column] = torch.zeros((batch, *info["shapes"][column]), dtype=DTYPES[column], device=on.device)
+        shape, dtype = (batch, *info["shapes"][column]), DTYPES[column]
+        some = torch.randn(shape, device=on.device) if dtype.is_floating_point else torch.randint(100, shape)
+        rows[column] = some.to(on.device, dtype)
     ema, optimiser = EMA(model, config.train.ema), adamw(model.parameters(), config.train)
     draw = generator(on)
 
@@ -214,16 +218,18 @@ def computed(kind: str, *which: Any) -> Needs:
         return Needs(sum(p.numel() for p in model.parameters()), counted.held, counted.reserved)
 
 
-def measured(kind: str, *which: Any) -> int:
-    """The bytes that the allocator of this GPU reserved for it."""
+def measured(kind: str, params: Mapping[str, Any], name: str, batch: int) -> dict[str, Any]:
+    """The bytes that the allocator of this GPU reserved for a step, and how fast it is."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    _, step = STEPS[kind](*which, Real("cuda"))
-    for _ in range(3):
-        step()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_reserved()
+    try:
+        _, step = STEPS[kind](params, name, batch, Real("cuda"))
+        taken = seconds(step, device="cuda", repeats=5)
+    except torch.OutOfMemoryError:
+        return {"batch": batch, "reserved": None, "images_per_second": None}
+    reserved = torch.cuda.max_memory_reserved()
+    return {"batch": batch, "reserved": reserved, "images_per_second": batch / median(taken)}
 
 
 def largest(limit: float, needs: Callable[[int], int], batch: int) -> int:
@@ -256,7 +262,11 @@ def tabulated(params: Mapping[str, Any], kind: str, name: str, device: str) -> d
         "peak": needs(batch),
         "largest_batch": {card: largest(limit, needs, batch) for card, limit in CARDS.items()},
     }
-    return about | ({"measured": measured(kind, params, name, batch)} if device == "cuda" else {})
+    if device == "cuda":
+        there = 0.95 * torch.cuda.get_device_properties(0).total_memory  # the rest is for what is not counted
+        fitting = batch if needs(batch) <= there else largest(there, needs, batch)
+        about["measured"] = measured(kind, params, name, fitting)
+    return about
 
 
 def checkpointing(params: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -281,7 +291,7 @@ def main() -> None:
                 models[f"{name}, checkpointing"] = tabulated(changed, kind, name, options.device)
     columns = ["model", "parameters", "batch", "static GiB", "GiB a picture", "peak GiB"]
     columns += [f"largest batch in {card}" for card in CARDS]
-    columns += ["measured GiB"] if options.device == "cuda" else []
+    columns += ["measured at", "GiB", "images/s"] if options.device == "cuda" else []
     table("Memory of a training step", columns, map(_cells, models, models.values()))
     settings = {"precision": "bfloat16", "cards": CARDS}
     write(options.out, {"machine": machine(options.device), "settings": settings, "bytes": models})
@@ -291,7 +301,10 @@ def _cells(name: str, about: Mapping[str, Any]) -> list[Any]:
     sizes = [about["static"], about["activations_per_picture"], about["peak"]]
     static, a_picture, peak = ("-" if size is None else size / GIB for size in sizes)
     cells = [name, about["parameters"], about["batch"], static, a_picture, peak, *about["largest_batch"].values()]
-    return cells + ([about["measured"] / GIB] if "measured" in about else [])
+    if "measured" not in about:
+        return cells
+    batch, reserved, rate = about["measured"].values()
+    return [*cells, batch, *(("out of memory", "-") if reserved is None else (reserved / GIB, rate))]
 
 
 if __name__ == "__main__":
