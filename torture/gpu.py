@@ -94,7 +94,7 @@ def _killed(bench: Bench, fault: Fault, precision: str, stage: str) -> None:
 
 def _too_large(bench: Bench, fault: Fault, stage: str) -> None:
     """One line, with the batch that would fit; with the batch as it was the stage ends as ever."""
-    with _copy(bench, "float32", stage) as (project, made):
+    with _copy(bench, "float32", stage, lock=fcntl.LOCK_EX) as (project, made):  # others would find no memory either
         fits, asked = "batch: 4, lr", f"batch: {HUGE}, lr"
         project.edit(fits, asked)
         code, said = _run(project, stage)
@@ -117,17 +117,20 @@ def _finish(
 
 
 @contextmanager
-def _copy(bench: Bench, precision: str, stage: str) -> Iterator[tuple[Project, Made]]:
-    """Of all stages' undisturbed results but those of `stage`."""
+def _copy(bench: Bench, precision: str, stage: str, lock: int = fcntl.LOCK_SH) -> Iterator[tuple[Project, Made]]:
+    """Of all stages' undisturbed results but those of `stage`; with the GPU for all, or for this one alone."""
     whole = _undisturbed(bench, precision)
     folder = Path(tempfile.mkdtemp(prefix="copy-", dir=whole.folder.parent))
+    gpu = whole.folder.parents[1].joinpath("gpu").open("w")
     try:
+        fcntl.flock(gpu, lock)
         shutil.copytree(whole.folder, folder / "project")
         project = Project(folder / "project", folder / "home")
         made = Made(**json.loads((whole.folder / "made.json").read_text())[stage])
         clear(project, made.outs)
         yield project, made
     finally:
+        gpu.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
