@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -187,6 +188,12 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     taken, peak, ready, failed = dict[str, list[float]](), dict[str, float](), dict[str, float](), dict[str, str]()
     losses: dict[str, dict[str, float]] = {}
 
+    def found() -> dict[str, Any]:
+        return result(
+            options, taken, peak_gib=peak, seconds_to_ready=ready, failed=failed, loaded_per_second=rate, goal=GOAL,
+            losses=losses,
+        )  # fmt: skip
+
     def warmed(name: str, made: Callable[[], Step]) -> Step:
         """The step after `warmup` calls; what these needed at most, in memory and time, is written down."""
         started = time.perf_counter()
@@ -229,11 +236,10 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 torch.cuda.empty_cache()
             for side, spans in pair.items():
                 taken.setdefault(side, []).extend(span / options.steps for span in spans)
+                print(f"{side}: {1000 * median(taken[side]):.1f} ms", flush=True)
+            write_json(options.out, found())  # the peer compiles for minutes: what is measured is kept
         records.close()
-    return result(
-        options, taken, peak_gib=peak, seconds_to_ready=ready, failed=failed, loaded_per_second=rate, goal=GOAL,
-        losses=losses,
-    )  # fmt: skip
+    return found()
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
