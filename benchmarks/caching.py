@@ -135,7 +135,7 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
     stage = placed(load(folder / "stage"), device)
     pipeline = Pipeline(row, Encoder(stage, row.batch, run), {}, device)
     images, health = Images(folder / "prepared", "train"), health_of(stage)
-    drawing, pool = Drawing(row, images, True), pool_for(device, len(images))
+    drawing, pool = Drawing(row, images, True), pool_for(device, len(images), row.batch, images.info["size"])
     shapes = pipeline.shapes(images)
     places = [range(i * row.batch, (i + 1) * row.batch) for i in range(batches)]
     drawn = drawing(places[0])
@@ -145,7 +145,7 @@ def parts(row: Latents, run: Run, folder: Path, batches: int) -> dict[str, float
     health.add(moments)
 
     def decode() -> None:
-        for _ in drawing.ahead(places, drawers(device), pool):
+        for _ in ahead(drawing, places, drawers(device), pool=pool):
             pass
 
     def written() -> None:

@@ -6,8 +6,8 @@ float32, activations bfloat16 as autocast makes them, with the fused norms of ld
 left out. Each CUDA graph keeps its memory for itself, so a step needs the sum over its graphs and all else. Not
 counted: the CUDA context, the libraries' workspaces, and what the allocator cannot use.
 
-With --device cuda each step is run as well, at the row's batch or at the largest that should fit this card, and what
-the allocator reserved stands beside, with the images a second. --only names rows.
+With --device cuda each step is run as well, at the row's batch or at the largest that fits this card, and what the
+allocator reserved stands beside, with the images a second. --only names rows.
 """
 
 import gc
@@ -219,7 +219,7 @@ def computed(kind: str, *which: Any) -> Needs:
 
 
 def measured(kind: str, params: Mapping[str, Any], name: str, batch: int) -> dict[str, Any]:
-    """The bytes that the allocator of this GPU reserved for a step, and how fast it is."""
+    """The bytes that the allocator of this GPU reserved for a step, and how fast it is; of fewer where it has to be."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -227,9 +227,11 @@ def measured(kind: str, params: Mapping[str, Any], name: str, batch: int) -> dic
         _, step = STEPS[kind](params, name, batch, Real("cuda"))
         taken = seconds(step, device="cuda", repeats=5)
     except torch.OutOfMemoryError:
-        return {"batch": batch, "reserved": None, "images_per_second": None}
-    reserved = torch.cuda.max_memory_reserved()
-    return {"batch": batch, "reserved": reserved, "images_per_second": batch / median(taken)}
+        fewer = int(0.9 * batch)
+    else:
+        reserved = torch.cuda.max_memory_reserved()
+        return {"batch": batch, "reserved": reserved, "images_per_second": batch / median(taken)}
+    return measured(kind, params, name, fewer)
 
 
 def largest(limit: float, needs: Callable[[int], int], batch: int) -> int:
@@ -304,7 +306,7 @@ def _cells(name: str, about: Mapping[str, Any]) -> list[Any]:
     if "measured" not in about:
         return cells
     batch, reserved, rate = about["measured"].values()
-    return [*cells, batch, *(("out of memory", "-") if reserved is None else (reserved / GIB, rate))]
+    return [*cells, batch, reserved / GIB, rate]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -168,7 +169,7 @@ def planned(
     device = setup(run)
     train = Images(images, "train")
     splits = {name: Images(images, name) for name in train.info["splits"]}
-    pool = pool_for(device, sum(rows_of(config, splits).values()))
+    pool = pool_for(device, sum(rows_of(config, splits).values()), config.batch, config.crop or train.info["size"])
     first_stage = placed(load(autoencoder), device)
     _check(config, train.info, first_stage.factor, images)
     captions = _captions(config, train, images)
@@ -200,11 +201,16 @@ def drawers(device: torch.device) -> int:
     return workers(1 if device.type == "cpu" else os.cpu_count() or 1)
 
 
-def pool_for(device: torch.device, rows: int) -> Executor | None:
-    """Processes for a GPU, which is faster than what threads decode; it is started already."""
+def pool_for(device: torch.device, rows: int, batch: int, size: int) -> Executor | None:
+    """Processes for a GPU, which takes more than threads decode; they are on their way already.
+
+    None where threads will do: for few `rows`, and where there is no room in shared memory for what is read ahead.
+    """
     count = drawers(device)
-    many = device.type == "cuda" and rows >= MANY and count > 1 and available()
-    return processes(count) if many else None
+    if device.type != "cuda" or count < 2 or rows < MANY or not available():
+        return None
+    ahead = 2 * count * batch * 3 * size**2
+    return processes(count) if 2 * ahead < shutil.disk_usage("/dev/shm").free else None
 
 
 def _about(

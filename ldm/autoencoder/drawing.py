@@ -1,16 +1,9 @@
-"""Batches of drawn pictures in the order of their rows, made by threads or by processes."""
+"""Batches of drawn pictures, by whoever is asked: this thread, another or a process."""
 
-from collections.abc import Generator, Iterable
-from concurrent.futures import Executor
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from ldm.autoencoder.columns import Batch, draw_pictures, drawn_columns
 from ldm.autoencoder.config import Latents
-from ldm.data.batches import ahead
 from ldm.data.shards import Images
 
 INPUTS = ("pixels", "mask", "grey")
@@ -19,7 +12,11 @@ INPUTS = ("pixels", "mask", "grey")
 
 @dataclass(frozen=True)
 class Drawing:
-    """Decodes pictures of a split and draws what needs no network: on any thread, and in any process."""
+    """Decodes pictures of a split and draws what needs no network: on any thread, and in any process.
+
+    From another process torch hands tensors over in shared memory: through a pipe each batch would come in hundreds of
+    pieces, and this process's other threads would hold up every one of them.
+    """
 
     config: Latents
     images: Images
@@ -37,25 +34,3 @@ class Drawing:
             columns=columns,
             inputs={name: columns[name] for name in INPUTS if name in columns},
         )
-
-    def ahead(
-        self, places: Iterable[range], workers: int, pool: Executor | None = None
-    ) -> Generator[Batch, None, None]:
-        """The batches at `places`, read ahead by as many threads, or by a pool of processes."""
-        if pool is None:
-            yield from ahead(self, places, workers)
-            return
-        with closing(ahead(self._packed, places, workers, pool=pool)) as packed:
-            yield from map(_unpacked, packed)
-
-    def _packed(self, places: range) -> dict[str, Any]:
-        """A batch as arrays, which go through a pipe; torch would put tensors into shared memory, of which containers
-        have little."""
-        batch = self(places)
-        return vars(batch) | {"columns": {n: column.numpy() for n, column in batch.columns.items()}, "inputs": None}
-
-
-def _unpacked(packed: dict[str, Any]) -> Batch:
-    columns = {name: torch.from_numpy(array) for name, array in packed["columns"].items()}
-    inputs = {name: columns[name] for name in INPUTS if name in columns}
-    return Batch(**packed | {"columns": columns, "inputs": inputs})

@@ -46,7 +46,7 @@ class Pipeline:
         places = [rows[start : start + self.config.batch] for start in range(0, len(rows), self.config.batch)]
         beside = min(workers, 1)
         with (
-            closing(drawing.ahead(places, workers, pool)) as drawn,
+            closing(ahead(drawing, places, workers, pool=pool)) as drawn,
             closing(ahead(self.send, drawn, beside)) as sent,
             closing(ahead(partial(write, append), map(self.encode, sent), beside, UNWRITTEN)) as written,
         ):

@@ -153,9 +153,10 @@ def _folding(partial: Tensor, groups: int) -> dict[str, int]:
     return {"CHUNKS": chunks, "SPLIT": split, "WIDTH": c // groups, "PADDED": triton.next_power_of_2(c // groups)}
 
 
-def _tiles(x: Tensor) -> tuple[int, int, int]:
+def _tiles(x: Tensor) -> tuple[int]:
+    """Programs, in the one dimension of a grid that has more than 65,535."""
     b, c, h, w = x.shape
-    return triton.cdiv(h * w, BLOCK_N), triton.cdiv(c, BLOCK_C), b
+    return (triton.cdiv(h * w, BLOCK_N) * triton.cdiv(c, BLOCK_C) * b,)
 
 
 def _row(table: Tensor) -> int:
@@ -164,6 +165,15 @@ def _row(table: Tensor) -> int:
 
 
 if triton is not None:
+
+    @triton.jit
+    def _tile(n, c, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr):
+        """Which picture, and which of its places and channels, this program has."""
+        wide, high = tl.cdiv(n, BLOCK_N), tl.cdiv(c, BLOCK_C)
+        which = tl.program_id(0) // wide
+        place = (tl.program_id(0) % wide) * BLOCK_N + tl.arange(0, BLOCK_N)
+        channel = (which % high) * BLOCK_C + tl.arange(0, BLOCK_C)
+        return which // high, place, channel
 
     @triton.jit
     def _read(x, x2, place, channel, inside, c, c1, PAIR: tl.constexpr):
@@ -245,9 +255,7 @@ if triton is not None:
         x, x2, y, r, e, weight, bias, n, c, row, c1,
         PAIR: tl.constexpr, SILU: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
     ):  # fmt: skip
-        b = tl.program_id(2)
-        place = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-        channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+        b, place, channel = _tile(n, c, BLOCK_N, BLOCK_C)
         inside = (place < n)[:, None] & (channel < c)[None, :]
         at = (b * n + place).to(tl.int64)
         scale, moved, w, d = _affine(r, e, weight, bias, b, channel, channel < c, c, row)
@@ -318,9 +326,7 @@ if triton is not None:
         PAIR: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, SILU: tl.constexpr,
         BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
     ):  # fmt: skip
-        b = tl.program_id(2)
-        place = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-        channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+        b, place, channel = _tile(n, c, BLOCK_N, BLOCK_C)
         known = channel < c
         inside = (place < n)[:, None] & known[None, :]
         at = (b * n + place).to(tl.int64)
@@ -344,10 +350,9 @@ if triton is not None:
 
     @triton.jit
     def _add(x, y, bias, out, n, c, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr):
-        place = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-        channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+        b, place, channel = _tile(n, c, BLOCK_N, BLOCK_C)
         inside = (place < n)[:, None] & (channel < c)[None, :]
-        at = (tl.program_id(2) * n + place).to(tl.int64)[:, None] * c + channel[None, :]
+        at = (b * n + place).to(tl.int64)[:, None] * c + channel[None, :]
         v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         v += tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
         v += tl.load(bias + channel, mask=channel < c, other=0.0).to(tl.float32)[None, :]

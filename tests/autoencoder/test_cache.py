@@ -232,7 +232,7 @@ def test_no_byte_depends_on_the_number_of_threads(cached, kind, monkeypatch):
 def test_processes_draw_the_bytes_that_threads_draw(cached, monkeypatch):
     asked = EVERYTHING | {"low_resolution": {"factor": 4, "degradation": "bsr"}, "crop": 24, "flip": True, "draws": 2}
     threads = (cached("kl", **asked) / "manifest.json").read_bytes()
-    monkeypatch.setattr(cache, "pool_for", lambda device, rows: processes(2))
+    monkeypatch.setattr(cache, "pool_for", lambda *_: processes(2))
     assert (cached("kl", **asked) / "manifest.json").read_bytes() == threads
 
 
