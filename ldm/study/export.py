@@ -16,7 +16,7 @@ from ldm.study.config import Study, Task
 from ldm.study.page import render
 from ldm.study.pictures import enlarge, mosaic, same_length
 from ldm.study.sets import MIDDLES, Quartet, common, read_quartets
-from ldm.study.trials import Plan, Shown, Trial, keyed, plan
+from ldm.study.trials import Plan, Shown, Trial, keyed, plan, stride
 
 Named = tuple[str, Shown | Literal["middle"]]
 """A picture by its original's id and what made it."""
@@ -94,6 +94,7 @@ def _public(config: Study, planned: Plan, paths: Mapping[Named, str]) -> dict[st
         "consent": config.agreement,
         "hand_in": config.hand_in,
         "practice": listed(planned.practice),
+        "stride": stride(len(planned.lists[0])),
         "lists": [listed(trials) for trials in planned.lists],
     }
 

@@ -32,10 +32,10 @@ STUDY = re.compile(r'<script type="application/json" id="study">(.*?)</script>',
 
 
 def render(study: Mapping[str, Any]) -> str:
-    """The page for `study`: its identity, task, question, consent, seconds, width and height, practice and lists.
+    """The page for `study`: its identity, task, question, consent, seconds, width and height, practice, lists, stride.
 
-    A rater answers one list of pairs. Each pair is {trial, left, right} and, where the task has one, middle: paths
-    relative to the page. The page hands its answers over as a file.
+    A rater answers one list of pairs, begun at a multiple of the stride. Each pair is {trial, left, right} and, where
+    the task has one, middle: paths relative to the page. The page hands its answers over as a file.
     """
     pairs = len(study["lists"][0])
     return _template("index.html.j2").render(

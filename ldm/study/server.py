@@ -142,7 +142,7 @@ def _serve_raters(app: FastAPI, store: Store, study: str, limits: Limits, comple
     newcomers, raters = Bucket(limits.newcomers), Bucket(limits.rater)
 
     def arrived(place: Place) -> dict[str, Any]:
-        finished = len(place.answered) == len(store.lists[place.assigned])
+        finished = len(place.answered) == len(store.lists[0])
         told = {"completion": completion} if finished and completion != NO_COMPLETION else {}
         return {"answered": place.answered} | told
 
@@ -155,7 +155,7 @@ def _serve_raters(app: FastAPI, store: Store, study: str, limits: Limits, comple
             if not newcomers.take(address(request.scope)):
                 raise RefusedError(429, "Many have begun from your network. Wait a while.")
             place = store.enrol(agreement.rater, agreement.secret, limits.raters)
-        return {"list": place.assigned} | arrived(place)
+        return {"sheet": place.sheet} | arrived(place)
 
     @app.post("/api/answers")
     def record(sent: Sent) -> dict[str, Any]:

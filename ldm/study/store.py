@@ -17,11 +17,11 @@ from typing import Any
 
 ABANDONED = timedelta(minutes=30)
 """A rater unheard of for so long leaves the place to another; who comes back keeps the list all the same."""
-FORMAT = 1
+FORMAT = 2
 SCHEMA = """
 CREATE TABLE study (study TEXT NOT NULL, lists TEXT NOT NULL) STRICT;
 CREATE TABLE raters (
-    rater TEXT PRIMARY KEY, secret BLOB NOT NULL, list INTEGER NOT NULL, agreed TEXT NOT NULL, seen TEXT NOT NULL
+    rater TEXT PRIMARY KEY, secret BLOB NOT NULL, sheet INTEGER NOT NULL, agreed TEXT NOT NULL, seen TEXT NOT NULL
 ) STRICT;
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY, rater TEXT NOT NULL REFERENCES raters, trial TEXT NOT NULL,
@@ -29,7 +29,7 @@ CREATE TABLE answers (
     looks INTEGER NOT NULL, received TEXT NOT NULL, UNIQUE (rater, trial)
 ) STRICT;
 CREATE VIEW progress AS
-    SELECT rater, list, seen, (SELECT COUNT(*) FROM answers WHERE answers.rater = raters.rater) AS answers FROM raters;
+    SELECT rater, sheet, seen, (SELECT COUNT(*) FROM answers WHERE answers.rater = raters.rater) AS answers FROM raters;
 """
 
 
@@ -45,8 +45,8 @@ class RefusedError(Exception):
 class Place:
     """Where a rater stands."""
 
-    assigned: int
-    """The number of the list."""
+    sheet: int
+    """Which list, and where on it the rater begins (`ldm.study.trials.sheet`)."""
     answered: list[str]
     """Trials that are stored, in the order received."""
 
@@ -95,9 +95,11 @@ class Store:
             return self._place(run, rater)
 
     def enrol(self, rater: str, secret: str, most: int | None = None) -> Place:
-        """Record that the rater agreed, and give the list with the fewest raters; the same again changes nothing.
+        """Record that the rater agreed, and give a sheet; the same again changes nothing.
 
-        With `most`, no more than so many raters who have finished or are at it are taken.
+        It is of the list with the fewest raters who have finished or are at it, and of that list's sheets the first
+        with the fewest: each is given once before one is given again, and who leaves makes room. With `most`, no more
+        than so many raters are taken.
         """
         now = datetime.now(UTC)
         with self._transaction() as run:
@@ -106,10 +108,10 @@ class Store:
                 taken = [one["finished"] + one["active"] for one in counts]
                 if most is not None and sum(taken) >= most:
                     raise RefusedError(403, "Enough people have taken part already. Thank you all the same.")
-                chosen = min(range(len(taken)), key=lambda one: (taken[one], counts[one]["started"], one))
+                own = min(range(len(taken)), key=lambda one: (taken[one], counts[one]["started"], one))
                 run.execute(
                     "INSERT INTO raters VALUES (?, ?, ?, ?, ?)",
-                    (rater, _hash(secret), chosen, _text(now), _text(now)),
+                    (rater, _hash(secret), self._free_sheet(run, own, now), _text(now), _text(now)),
                 )
             return self._place(run, rater)
 
@@ -117,10 +119,10 @@ class Store:
         """Store answers: of each trial the first one. A trial that is not the rater's refuses them all."""
         now = _text(datetime.now(UTC))
         with self._transaction() as run:
-            of = self._known(run, rater, secret)
-            if of is None:
+            sheet = self._known(run, rater, secret)
+            if sheet is None:
                 raise RefusedError(404, "This rater has not begun here. Reload the page.")
-            if any(answer["trial"] not in self.known[of] for answer in answers):
+            if any(answer["trial"] not in self.known[sheet % len(self.lists)] for answer in answers):
                 raise RefusedError(422, "An answer to a pair that was not shown. Reload the page.")
             run.executemany(
                 "INSERT INTO answers (rater, trial, choice, response_ms, shown_ms, looks, received) VALUES "
@@ -151,7 +153,7 @@ class Store:
                 raise
 
     def _known(self, run: sqlite3.Connection, rater: str, secret: str) -> int | None:
-        row = run.execute("SELECT list, secret FROM raters WHERE rater = ?", (rater,)).fetchone()
+        row = run.execute("SELECT sheet, secret FROM raters WHERE rater = ?", (rater,)).fetchone()
         if row is None:
             return None
         if not hmac.compare_digest(row[1], _hash(secret)):
@@ -159,20 +161,29 @@ class Store:
         return row[0]
 
     def _place(self, run: sqlite3.Connection, rater: str) -> Place:
-        of = run.execute("SELECT list FROM raters WHERE rater = ?", (rater,)).fetchone()[0]
+        (sheet,) = run.execute("SELECT sheet FROM raters WHERE rater = ?", (rater,)).fetchone()
         rows = run.execute("SELECT trial FROM answers WHERE rater = ? ORDER BY number", (rater,))
-        return Place(assigned=of, answered=[trial for (trial,) in rows])
+        return Place(sheet=sheet, answered=[trial for (trial,) in rows])
 
     def _per_list(self, run: sqlite3.Connection, now: datetime) -> list[dict[str, int]]:
         counts = [{"started": 0, "finished": 0, "active": 0, "answers": 0} for _ in self.lists]
         lately = _text(now - ABANDONED)
-        for of, seen, answers in run.execute("SELECT list, seen, answers FROM progress"):
-            done = answers == len(self.lists[of])
-            counts[of]["started"] += 1
-            counts[of]["finished"] += done
-            counts[of]["active"] += not done and seen >= lately
-            counts[of]["answers"] += answers
+        for sheet, seen, answers in run.execute("SELECT sheet, seen, answers FROM progress"):
+            one, done = counts[sheet % len(counts)], answers == len(self.lists[0])
+            one["started"] += 1
+            one["finished"] += done
+            one["active"] += not done and seen >= lately
+            one["answers"] += answers
         return counts
+
+    def _free_sheet(self, run: sqlite3.Connection, own: int, now: datetime) -> int:
+        pairs = len(self.lists[own])
+        here = run.execute(
+            "SELECT sheet, COUNT(*) FROM progress WHERE answers = ? OR seen >= ? GROUP BY sheet",
+            (pairs, _text(now - ABANDONED)),
+        )
+        taken = dict(here.fetchall())
+        return min(range(own, pairs * len(self.lists), len(self.lists)), key=lambda one: (taken.get(one, 0), one))
 
 
 def read(path: Path) -> list[tuple[dict[str, Any], bool]]:
@@ -181,7 +192,7 @@ def read(path: Path) -> list[tuple[dict[str, Any], bool]]:
         raise ValueError(f"{path}: not found; name the file that `ldm study serve` wrote")
     with _told(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         study, lists = _study(connection, path)
-        raters = connection.execute("SELECT rater, list FROM raters ORDER BY rater").fetchall()
+        raters = connection.execute("SELECT rater, sheet FROM raters ORDER BY rater").fetchall()
         found: dict[str, list[dict[str, Any]]] = {rater: [] for rater, _ in raters}
         rows = connection.execute(
             "SELECT rater, trial, choice, response_ms, shown_ms, looks FROM answers ORDER BY number"
@@ -192,8 +203,8 @@ def read(path: Path) -> list[tuple[dict[str, Any], bool]]:
                     dict(zip(("trial", "choice", "response_ms", "shown_ms", "looks"), values, strict=True))
                 )
     return [
-        ({"study": study, "rater": rater, "trials": found[rater]}, len(found[rater]) == len(lists[of]))
-        for rater, of in raters
+        ({"study": study, "rater": rater, "trials": found[rater]}, len(found[rater]) == len(lists[sheet % len(lists)]))
+        for rater, sheet in raters
     ]
 
 

@@ -3,7 +3,7 @@
 import io
 import shutil
 from collections import Counter
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from ldm.data.pictures import read, to_png
 from ldm.files import read_json, sha256, write_json, write_manifest
 from ldm.study.export import export
 from ldm.study.pictures import mosaic, same_length
-from ldm.study.trials import COMPARISONS, Trial, plan
 from tests.study.samples import IDS, Exported, holed, original, settings, write_originals, write_samples
 
 
@@ -29,55 +28,6 @@ def chunks(png: bytes) -> list[bytes]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def met(trial: Trial) -> frozenset[str]:
-    return frozenset((trial.left, trial.right))
-
-
-@pytest.mark.parametrize("trials", [1, 5, 8])
-def test_each_comparison_stands_on_either_side_equally_often_for_each_rater(trials):
-    planned = plan(settings(trials=trials, catch=6), sorted(IDS), "secret")
-    assert len(planned.lists) == 6
-    for trials_of_one in planned.lists:
-        left = Counter((met(t), t.left) for t in trials_of_one)
-        for pair, count in Counter(met(t) for t in trials_of_one).items():
-            assert count == (6 if "mosaic" in pair else trials)
-            assert abs(2 * max(left[pair, side] for side in pair) - count) <= 1
-
-
-def test_no_rater_sees_an_original_twice():
-    planned = plan(settings(trials=8, catch=6, practice=2), sorted(IDS), "secret")
-    for trials in planned.lists:
-        sources = [t.source for t in (*planned.practice, *trials)]
-        assert len(sources) == len(set(sources)) == 3 * 8 + 6 + 2
-
-
-def test_over_all_lists_every_original_is_in_every_comparison_on_both_sides():
-    planned = plan(settings(trials=8, catch=0), sorted(IDS), "secret")
-    seen = Counter((t.source, t.left, t.right) for trials in planned.lists for t in trials)
-    pairs = {pair for one in COMPARISONS for pair in (one, one[::-1])}
-    sources = {source for source, *_ in seen}
-    assert len(sources) == 3 * 8
-    assert seen == Counter((source, *pair) for source in sources for pair in pairs)
-
-
-def test_every_second_list_is_the_one_before_it_mirrored():
-    planned = plan(settings(trials=5, catch=3), sorted(IDS), "secret")
-    for one, other in zip(planned.lists[::2], planned.lists[1::2], strict=True):
-        assert {(t.source, t.left, t.right) for t in one} == {(t.source, t.right, t.left) for t in other}
-
-
-def test_names_of_trials_are_unique_over_all_lists():
-    planned = plan(settings(trials=8, catch=6, practice=2), sorted(IDS), "secret")
-    names = [t.name for t in chain(planned.practice, *planned.lists)]
-    assert len(names) == len(set(names)) == 2 + 6 * (3 * 8 + 6)
-
-
-def test_the_order_mixes_the_comparisons():
-    for trials in plan(settings(trials=8), sorted(IDS), "secret").lists:
-        kinds = [met(t) for t in trials]
-        assert sum(a != b for a, b in pairwise(kinds)) > len(kinds) / 3
 
 
 def test_the_seed_alone_does_not_tell_the_names(inputs, exported, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from ldm.study.scoring import score
+from ldm.study.trials import sheet
 from tests.browser import chromium
 from tests.study.samples import Exported
 from tests.study.serving import Serving, free_port
@@ -206,21 +207,33 @@ def test_what_happens_is_said_to_those_who_cannot_see_it(opened, exported):
     assert page.get_by_role("button", name="Left picture").get_attribute("aria-disabled") is None
 
 
-def test_a_rater_gets_one_list_in_an_order_of_their_own(opened, exported):
+@pytest.mark.parametrize("number", [7, 3 * 6 + 14])
+def test_a_rater_gets_the_pairs_of_a_sheet_in_its_order(opened, exported, number):
+    study = exported(seconds=0.05, practice=0, trials=1, catch=0)
+    page = opened(study, f"?sheet={number}")
+    agree(page)
+    page.keyboard.press("Enter")
+    seen = []
+    for _ in study.lists[0]:
+        page.wait_for_selector(ASKING)
+        seen.append(page.locator(".frames").get_attribute("data-trial"))
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector(ASKING, state="detached")
+    assert seen == sheet(study.lists, number)
+
+
+def test_a_page_without_a_sheet_takes_any_and_keeps_it(opened, exported):
     study = exported(seconds=0.05, practice=0, trials=2, catch=0)
-    orders = []
-    for _ in range(2):
-        page = opened(study, "?list=3")
+    sheets = set()
+    for query in ("", "?sheet=", "?sheet=-1", "?sheet=x"):
+        page = opened(study, query)
         agree(page)
-        page.keyboard.press("Enter")
-        orders.append([])
-        for _ in study.lists[3]:
-            page.wait_for_selector(ASKING)
-            orders[-1].append(page.locator(".frames").get_attribute("data-trial"))
-            page.keyboard.press("ArrowLeft")
-            page.wait_for_selector(ASKING, state="detached")
-    assert sorted(orders[0]) == sorted(orders[1]) == sorted(study.lists[3])
-    assert orders[0] != orders[1]  # 1 in 720 that two raters have the same
+        kept = page.evaluate("JSON.parse(Object.values(localStorage)[0]).sheet")
+        page.reload()
+        assert page.evaluate("JSON.parse(Object.values(localStorage)[0]).sheet") == kept
+        assert kept in range(6 * 6)
+        sheets.add(kept)
+    assert len(sheets) > 1  # 1 in 46,656 that all four are the same
 
 
 CONTRAST = """() => [...document.querySelectorAll("section:not([hidden]) *")]

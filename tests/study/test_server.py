@@ -13,6 +13,7 @@ import pytest
 from ldm.study import store
 from ldm.study.export import export
 from ldm.study.guards import Bucket, Rate
+from ldm.study.trials import sheet
 from tests.study.samples import Exported, settings
 from tests.study.serving import TOKEN, Serving
 
@@ -46,7 +47,7 @@ def enrol(client: httpx.Client, serving: Serving, number: int) -> list[str]:
     """The rater's trials."""
     reply = client.post("api/raters", json={**rater(number), "study": serving.study.page["study"], "agreed": True})
     assert reply.status_code == 200, reply.text
-    return serving.study.lists[reply.json()["list"]]
+    return sheet(serving.study.lists, reply.json()["sheet"])
 
 
 def answer(trial: str, **changes) -> dict:
@@ -63,17 +64,16 @@ def stored(serving: Serving, number: int) -> list[dict]:
 
 
 def test_lists_go_to_as_many_raters_each_and_the_same_message_twice_counts_once(client, serving):
-    lists = serving.study.lists
-    given = [lists.index(enrol(client, serving, number)) for number in range(100, 112)]
-    assert sorted(given) == sorted([*range(6), *range(6)])
+    given = [enrol(client, serving, number) for number in range(100, 112)]
+    assert given == [sheet(serving.study.lists, number) for number in range(12)]  # two of each list, begun apart
     trials = enrol(client, serving, 100)
-    assert trials == lists[given[0]]
+    assert trials == given[0]
     assert send(client, 100, answer(trials[0])).json() == {"answered": [trials[0]]}
     assert send(client, 100, answer(trials[0]), answer(trials[1])).json() == {"answered": trials[:2]}
     assert send(client, 100, answer(trials[0], choice="right")).json() == {"answered": trials[:2]}
     assert stored(serving, 100) == [answer(trials[0]), answer(trials[1])]
     again = client.post("api/raters", json={**rater(100), "study": serving.study.page["study"], "agreed": True})
-    assert again.json() == {"list": given[0], "answered": trials[:2]}
+    assert again.json() == {"sheet": 0, "answered": trials[:2]}
 
 
 def test_who_has_finished_is_given_the_code_and_nobody_before(exported):
@@ -281,17 +281,18 @@ def test_who_left_makes_room_and_may_come_back(tmp_path, monkeypatch):
             return now
 
     monkeypatch.setattr(store, "datetime", Clock)
-    one = store.Store(tmp_path / "answers.db", "study", [["a"], ["b"]])
-    assert [one.enrol(str(n), "secret").assigned for n in range(2)] == [0, 1]
-    one.record("1", "secret", [answer("b")])
+    one = store.Store(tmp_path / "answers.db", "study", [["a", "A"], ["b", "B"]])
+    assert [one.enrol(str(n), "secret").sheet for n in range(3)] == [0, 1, 2]
+    one.record("1", "secret", [answer("b"), answer("B")])
     now += timedelta(hours=1)
-    assert one.enrol("2", "secret").assigned == 0  # rater 0 is gone, rater 1 has finished
+    assert one.enrol("3", "secret").sheet == 0  # raters 0 and 2 are gone, rater 1 has finished
     with pytest.raises(store.RefusedError, match="Enough"):
-        one.enrol("3", "secret", most=2)
-    back = one.record("0", "secret", [answer("a")])
-    assert back == store.Place(assigned=0, answered=["a"])
+        one.enrol("4", "secret", most=2)
+    back = one.record("0", "secret", [answer("a"), answer("A")])
+    assert back == store.Place(sheet=0, answered=["a", "A"])
+    assert [one.enrol(str(n), "secret").sheet for n in range(4, 9)] == [3, 1, 2, 3, 2]  # now all are twice
     read = [(one["rater"], whole) for one, whole in store.read(tmp_path / "answers.db")]
-    assert read == [("0", True), ("1", True), ("2", False)]
+    assert read[:4] == [("0", True), ("1", True), ("2", False), ("3", False)]
     one.close()
 
 

@@ -47,7 +47,7 @@ function say(words, hint = words) {
 // ---- one pair: blank, look, ask
 
 async function show() {
-  if (state.list === null) { waitForList(); return; }
+  if (state.sheet === null) { waitForSheet(); return; }
   if (finished()) { end(); return; }
   const practice = practising();
   const pair = queue()[0];
@@ -144,7 +144,7 @@ function thank() {
 
 const connect = () => (enrolling ??= enrol().then(deliver).finally(() => { enrolling = null; }));
 
-async function waitForList() {
+async function waitForSheet() {
   view("waiting");
   const mine = turn;
   try {

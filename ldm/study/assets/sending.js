@@ -43,13 +43,13 @@ async function post(path, message) {
   }
 }
 
-// Says that this rater agreed, and learns the list and what has arrived; the same again changes nothing.
+// Says that this rater agreed, and learns the sheet and what has arrived; the same again changes nothing.
 async function enrol() {
   const mine = state;
   const { rater, secret } = mine;
   const told = await post("raters", { study: study.study, rater, secret, agreed: true });
   if (mine !== state) return;
-  if (state.list !== told.list) Object.assign(state, { list: told.list, trials: [] });
+  if (state.sheet !== told.sheet) Object.assign(state, { sheet: told.sheet, trials: [] });
   arrive(told);
 }
 
