@@ -18,8 +18,13 @@ from ldm.study.pictures import enlarge, mosaic, same_length
 from ldm.study.sets import MIDDLES, Quartet, common, read_quartets
 from ldm.study.trials import Plan, Shown, Trial, keyed, plan, stride
 
-Named = tuple[str, Shown | Literal["middle"]]
+Made = tuple[str, Shown | Literal["middle"]]
 """A picture by its original's id and what made it."""
+Named = tuple[str, Shown | Literal["middle"], int]
+"""The same as one rotation of the lists shows it, under a name of its own there.
+
+With one name in all, an attention check would be known by its two pictures, which are together in every list.
+"""
 
 
 def export(config: Study, first: Path, second: Path, images: Path, public: Path, key: Path) -> Iterator[Progress]:
@@ -42,11 +47,11 @@ def export(config: Study, first: Path, second: Path, images: Path, public: Path,
         for name in _places(trial, config.task).values()
     }
 
-    encoded: dict[str, bytes] = {}
-    for done, ((source, picture), path) in enumerate(paths.items()):
-        yield Progress(done=done, total=len(paths), unit="pictures")
-        encoded[path] = to_png(_picture(quartets[source], picture, config.enlarge))
-    encoded = same_length(encoded)
+    made = {(source, picture): b"" for source, picture, _ in paths}
+    for done, (source, picture) in enumerate(made):
+        yield Progress(done=done, total=len(made), unit="pictures")
+        made[source, picture] = to_png(_picture(quartets[source], picture, config.enlarge))
+    encoded = same_length({path: made[source, picture] for (source, picture, _), path in paths.items()})
 
     width, height = (side * config.enlarge for side in quartets[shown[0].source].original.size)
     page = _public(config, planned, paths) | {"width": width, "height": height}
@@ -58,7 +63,7 @@ def export(config: Study, first: Path, second: Path, images: Path, public: Path,
         write_bytes(public / path, encoded[path])
     write_bytes(public / "index.html", render(page).encode())
     write_manifest(public)
-    yield Progress(done=len(paths), total=len(paths), unit="pictures")
+    yield Progress(done=len(made), total=len(made), unit="pictures")
 
 
 def _secret(config: Study, first: Path, second: Path, images: Path) -> str:
@@ -68,8 +73,11 @@ def _secret(config: Study, first: Path, second: Path, images: Path) -> str:
 
 def _places(trial: Trial, task: Task) -> dict[str, Named]:
     """Which picture the trial shows where: left, right and, where there is one, middle."""
-    places: dict[str, Named] = {"left": (trial.source, trial.left), "right": (trial.source, trial.right)}
-    return places | ({"middle": (trial.source, "middle")} if MIDDLES[task] else {})
+    places: dict[str, Named] = {
+        "left": (trial.source, trial.left, trial.rotation),
+        "right": (trial.source, trial.right, trial.rotation),
+    }
+    return places | ({"middle": (trial.source, "middle", 0)} if MIDDLES[task] else {})
 
 
 def _picture(quartet: Quartet, name: Shown | Literal["middle"], factor: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
+from hashlib import shake_256
 
 from PIL import Image
 
@@ -11,6 +12,7 @@ MOSAIC = 4
 _PADDING = b"paDd"  # ancillary, private, safe to copy: decoders skip it (PNG specification, 5.4)
 _CHUNK = 12  # bytes of a chunk beside its content: length, type, checksum
 _IEND = _CHUNK
+_FILLING = 16  # bytes at least
 
 
 def enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -24,13 +26,17 @@ def mosaic(image: Image.Image) -> Image.Image:
 
 
 def same_length(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The PNGs, each filled up to the length of the longest: file sizes would tell smooth pictures from others."""
-    length = max(len(png) for png in pictures.values()) + _CHUNK
-    return {name: _padded(png, length) for name, png in pictures.items()}
+    """The PNGs, each filled up to the length of the longest: file sizes would tell smooth pictures from others.
+
+    What fills them depends on their names: a host's compression does not shrink it, and the same picture under two
+    names is two different files.
+    """
+    length = max(len(png) for png in pictures.values()) + _CHUNK + _FILLING
+    return {name: _padded(name, png, length) for name, png in pictures.items()}
 
 
-def _padded(png: bytes, length: int) -> bytes:
-    content = bytes(length - len(png) - _CHUNK)
+def _padded(name: str, png: bytes, length: int) -> bytes:
+    content = shake_256(name.encode()).digest(length - len(png) - _CHUNK)
     checksum = zlib.crc32(_PADDING + content).to_bytes(4)
     padding = len(content).to_bytes(4) + _PADDING + content + checksum
     return png[:-_IEND] + padding + png[-_IEND:]

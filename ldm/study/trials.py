@@ -36,7 +36,7 @@ class Trial:
     left: Shown
     right: Shown
     rotation: int
-    """In which of the rotations of the Latin square it stands."""
+    """In which of the rotations of the Latin square it stands: its two pictures have names of their own there."""
 
 
 @dataclass(frozen=True, kw_only=True)

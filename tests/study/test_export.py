@@ -59,10 +59,28 @@ def test_the_page_holds_the_hash_of_the_key_that_was_sealed(exported):
     assert study.page["key_sha256"] == sha256(study.key)
 
 
-def test_a_picture_is_one_file_wherever_it_is_shown(exported):
+def test_nothing_but_the_pixels_tells_an_attention_check_from_another_trial(exported):
+    """Names of pictures stand in the same pattern for each trial, over all lists, and no two files are alike."""
     study = exported(trials=4, catch=2, practice=1)
-    # Three of each original that is compared, two of each that is evident, and what stands in the middle.
-    assert len(list((study.public / "pictures").iterdir())) == 12 * 4 + 3 * 3
+    files = list((study.public / "pictures").iterdir())
+    assert len(files) == (3 * 4 + 2) * (3 * 2 + 1) + 3  # two of each original in each rotation, and the middle's
+    assert len({file.read_bytes() for file in files}) == len(files)
+    places = [
+        (pair[slot], number, slot)
+        for number, pairs in enumerate(study.page["lists"])
+        for pair in pairs
+        for slot in ("left", "middle", "right")
+    ]
+    for number, pairs in enumerate(study.page["lists"]):
+        for pair in pairs:
+            for slot, other in (("left", "right"), ("right", "left")):
+                seen = {place[1:] for place in places if place[0] == pair[slot]}
+                assert seen == {(number, slot), (number ^ 1, other)}  # and in the list that mirrors this one
+            assert Counter(place[1:] for place in places if place[0] == pair["middle"]) == {
+                (n, "middle"): 1 for n in range(6)
+            }
+    assert len({frozenset(pair) for pairs in study.page["lists"] for pair in pairs}) == 1
+    assert {len(value) for pairs in study.page["lists"] for pair in pairs for value in pair.values()} == {12, 33}
 
 
 def test_pictures_of_another_format_tell_nothing_either(inputs, tmp_path):
