@@ -106,11 +106,12 @@ def convert(
     to: Annotated[str, Option(help="label-studio, csv (Mechanical Turk, Prolific) or jspsych.")],
     url: Annotated[str, Option(help="Where the public folder can be seen on the web.")],
     out: Annotated[Path, Option(help="An empty folder, or one that is made.")],
+    raters: Annotated[int, Option(help="For so many raters, each a sheet.", min=1)] = 36,
 ) -> None:
     """The study as tasks for another platform; `ldm study score` reads what comes back."""
     from ldm.study import formats
 
-    for path in formats.convert(study, to, url, out):
+    for path in formats.convert(study, to, url, out, raters):
         typer.echo(str(path))
 
 

@@ -37,16 +37,36 @@ def render(study: Mapping[str, Any]) -> str:
     A rater answers one list of pairs, begun at a multiple of the stride. Each pair is {trial, left, right} and, where
     the task has one, middle: paths relative to the page. The page hands its answers over as a file.
     """
+    return _page(study, "file", script=_script(*SCRIPTS))
+
+
+def task(study: Mapping[str, Any], base: str) -> str:
+    """The same page as the layout of a task of Mechanical Turk: a form, which hands the answers over to the platform.
+
+    The platform puts what each row has in its column `told` into it. `base` is where the pictures' paths begin.
+    """
+    script = b64encode(_script(*SCRIPTS, "task.js").encode()).decode()
+    html = _page(study, "task", base=base, source=f"data:text/javascript;base64,{script}")
+    # ${...} would be taken for a column, in the words of a study as in the script, which is encoded for this.
+    return STUDY.sub(lambda found: found[0].replace(found[1], "${told}"), html.replace("${", "＄{"), count=1)
+
+
+def _page(study: Mapping[str, Any], hand_in: str, **values: str) -> str:
     pairs = len(study["lists"][0])
     return _template("index.html.j2").render(
         study=study,
+        hand_in=hand_in,
         seconds=f"{study['seconds']:g}",
         pairs=pairs,
         minutes=math.ceil(pairs * (study["seconds"] + SECONDS_TO_ANSWER) / 60),
         middle=MIDDLES.get(study["task"]),
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+        **values,
     )
+
+
+def _script(*names: str) -> Markup:
+    return Markup("\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names))
 
 
 def owners() -> str:
@@ -64,8 +84,8 @@ def told(path: Path) -> dict[str, Any]:
     """What `render` was given, read back from the page at `path`."""
     try:
         found = STUDY.search(path.read_text(encoding="utf-8"))
-        if found and BY_FILE in found.string:
-            return json.loads(found[1])
+        if found and BY_FILE in found.string and "stride" in (study := json.loads(found[1])):
+            return study
     except (OSError, ValueError):
         pass
     raise ValueError(f"{path}: not a page of a study, or of an older one; export it (dvc repro export_study@NAME)")

@@ -3,29 +3,34 @@
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Answered = tuple[str, str, str, str, float]
 """Study, who, trial, choice, seconds from the pair's appearance to the choice."""
-COLUMNS = ("WorkerId", "Input.study", "Input.trial", "Answer.choice", "WorkTimeInSeconds")
+COLUMNS = ("WorkerId", "AssignmentStatus", "Answer.answers")
 
 
 def from_csv(content: bytes, where: str) -> Iterator[dict[str, Any]]:
-    """Results of a batch as Mechanical Turk names their columns. Rejected assignments are left out."""
+    """Results of a batch as Mechanical Turk names their columns, each row a rater's. Rejected ones are left out."""
     try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{where}: not a table of results in UTF-8 ({error}); download it again") from None
     if missing := [name for name in COLUMNS if not rows or name not in rows[0]]:
         raise ValueError(f"{where}: no column {missing[0]}; hand in the batch's results as they were downloaded")
-    kept = [row for row in rows if row.get("AssignmentStatus") != "Rejected"]
-    return _by_rater(
-        [
-            (study, who, trial, choice, _seconds(time, where))
-            for who, study, trial, choice, time in ([row[name] or "" for name in COLUMNS] for row in kept)
-        ]
-    )
+    for row in rows:
+        if row["AssignmentStatus"] == "Rejected":
+            continue
+        try:
+            answers = dict(json.loads(row["Answer.answers"]))
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError(
+                f"{where}: Answer.answers of {_name(row['WorkerId'] or '')} is not what the page writes; "
+                "reject that assignment, or leave the row out"
+            ) from None
+        yield answers | {"rater": _name(row["WorkerId"] or "")}
 
 
 def from_label_studio(tasks: list[Any], where: str) -> Iterator[dict[str, Any]]:
@@ -51,16 +56,13 @@ def from_label_studio(tasks: list[Any], where: str) -> Iterator[dict[str, Any]]:
 def _by_rater(answered: Iterable[Answered]) -> Iterator[dict[str, Any]]:
     raters: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for study, who, trial, choice, seconds in answered:
-        # These platforms do not hide the pictures: they were on the screen until the choice.
+        # The platform does not hide the pictures: they were on the screen until the choice.
         elapsed = round(1000 * seconds)
         answer = {"trial": trial, "choice": choice, "response_ms": elapsed, "shown_ms": elapsed, "looks": 1}
         raters.setdefault((study, who), []).append(answer)
     for (study, who), trials in raters.items():
-        yield {"study": study, "rater": hashlib.sha256(who.encode()).hexdigest()[:16], "trials": trials}
+        yield {"study": study, "rater": _name(who), "trials": trials}
 
 
-def _seconds(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{where}: WorkTimeInSeconds is '{text}', not a number; download the results again") from None
+def _name(who: str) -> str:
+    return hashlib.sha256(who.encode()).hexdigest()[:16]

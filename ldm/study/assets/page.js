@@ -27,7 +27,8 @@ function view(name) {
   find("file").textContent = answers().name;
   document.querySelectorAll(".answers").forEach((text) => { text.value = answers().text; });
   const section = document.querySelector(`[data-view="${name}"]`);
-  (section.querySelector(".go") || section.querySelector("h1")).focus({ preventScroll: true });
+  const go = [...section.querySelectorAll(".go")].find((button) => button.checkVisibility());
+  (go ?? section.querySelector("h1")).focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
 
@@ -121,7 +122,7 @@ function choose(side) {
 // ---- the end, and what a server says on the way there
 
 function end() {
-  if (!served) { view("done"); if (!state.saved) download(); return; }
+  if (!served) { view("done"); if (handIn === "file" && !state.saved) download(); return; }
   if (unsent().length === 0) { thank(); return; }
   view("sending");
   const mine = state;
@@ -233,7 +234,7 @@ function start() {
 }
 
 document.querySelectorAll("[data-hand-in]").forEach((part) => {
-  part.hidden = part.dataset.handIn !== (served ? "server" : "file");
+  part.hidden = part.dataset.handIn !== handIn;
 });
 frames.style.setProperty("--width", study.width);
 frames.style.setProperty("--height", study.height);

@@ -1,7 +1,8 @@
 // What is kept: enough to go on after a reload, and what is handed in at the end.
 
 const study = JSON.parse(document.getElementById("study").textContent);
-const served = document.querySelector('meta[name="hand-in"]').content === "server";
+const handIn = document.querySelector('meta[name="hand-in"]').content;   // file, server or task
+const served = handIn === "server";
 const total = study.lists[0].length;
 const place = `picture-study-${study.study}`;
 const MOST_MS = 1e9;         // what the server takes as a time: eleven days
