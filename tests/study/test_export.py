@@ -13,7 +13,7 @@ from ldm.data.pictures import read, to_png
 from ldm.files import read_json, sha256, write_json, write_manifest
 from ldm.study.export import export
 from ldm.study.pictures import mosaic, same_length
-from tests.study.samples import IDS, Exported, holed, original, settings, write_originals, write_samples
+from tests.study.samples import IDS, Exported, holed, noised, original, settings, write_originals, write_samples
 
 
 def chunks(png: bytes) -> list[bytes]:
@@ -126,6 +126,27 @@ def test_the_key_tells_what_the_page_shows(exported):
                 checked += 1
     assert checked == 6 * (2 * 4 + 2 * 2)
     assert study.lists == [[pair["trial"] for pair in pairs] for pairs in study.page["lists"]]
+
+
+def test_two_models_of_other_conditions_are_compared_where_nothing_stands_between(inputs, tmp_path):
+    """One makes pictures of a class, the other of a coarser picture: task any needs the same originals alone."""
+    of_a_class = write_samples(tmp_path / "of-a-class", IDS, 20, channels="none")
+    of_a_mask = write_samples(tmp_path / "of-a-mask", IDS, 30, channels="mask")
+    study = Exported(tmp_path / "study" / "public", tmp_path / "study" / "key.json")
+    list(export(settings(task="any"), of_a_class, of_a_mask, inputs.images, study.public, study.key))
+    shown = Counter()
+    for pair in chain.from_iterable(study.page["lists"]):
+        assert pair.keys() == {"trial", "left", "right"}
+        entry = study.trials[pair["trial"]]
+        for side in ("left", "right"):
+            amount = {"first": 20, "second": 30}.get(entry[side])
+            if amount:
+                expected = noised(original(IDS[entry["source"]]), amount, IDS[entry["source"]])
+                with Image.open(study.public / pair[side]) as image:
+                    assert image.tobytes() == expected.resize((64, 64), Image.Resampling.NEAREST).tobytes()
+                shown[entry[side]] += 1
+    assert shown == {"first": 6 * 2 * 4, "second": 6 * 2 * 4}
+    assert refusal(of_a_class, of_a_mask, inputs.images, tmp_path / "other").endswith("or task: any")
 
 
 def test_the_manifest_lists_every_file(exported):

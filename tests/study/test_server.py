@@ -147,10 +147,26 @@ def test_other_sites_may_not_post(client, serving):
     assert "access-control-allow-origin" not in reply.headers
 
 
-def asked(serving: Serving, path: str) -> tuple[int, bytes]:
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:99999", "evil.example/<script>", "evil example", ""])
+def test_an_unknown_host_gets_what_everyone_gets_and_comes_back_in_no_reply(client, serving, host):
+    paths = ("/", "/owner", "/api/counts", "/pictures", "/nothing/")
+    for path, usual in ((path, asked(serving, path)[0]) for path in paths):
+        status, reply = asked(serving, path, host)
+        assert status in (usual, 400), path
+        assert b"evil" not in reply
+        assert b"location:" not in reply.lower()
+    trials = enrol(client, serving, 8)
+    message = {**rater(8), "answers": [answer(trials[0])]}
+    headers = {"Host": "evil.example", "Origin": serving.url.rstrip("/")}
+    assert client.post("api/answers", json=message, headers=headers).status_code == 403
+    assert client.get("api/counts", headers={"Host": "evil.example"}).status_code == 401
+    assert stored(serving, 8) == []
+
+
+def asked(serving: Serving, path: str, host: str = "x") -> tuple[int, bytes]:
     """A path as it is, which a client library would tidy first."""
     with socket.create_connection(("127.0.0.1", serving.port)) as one:
-        one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         reply = b""
         while piece := one.recv(65536):
             reply += piece
