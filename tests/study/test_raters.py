@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 from playwright.async_api import Browser, Error, Page, async_playwright
@@ -22,6 +23,20 @@ PREFERS = {
 }
 """How often raters choose the one named first, in all; where nothing is said the evident one always."""
 BETTER = ("first", "second", "original", "mosaic")
+NEXT = """(at) => new Promise((resolve) => {
+  const frames = document.querySelector(".frames");
+  const look = () => {
+    const { view } = document.querySelector("[data-view]:not([hidden])").dataset;
+    const asks = frames.classList.contains("asking") && frames.dataset.trial !== at;
+    if (!asks && !["ready", "failed", "done"].includes(view)) return;
+    watch.disconnect();
+    resolve([view, frames.dataset.trial]);
+  };
+  const watch = new MutationObserver(look);
+  watch.observe(document.querySelector("main"), { subtree: true, attributes: true });
+  look();
+})"""
+"""What is to be done next, once the page says so: asked in every frame of 32 pages, browsers do little else."""
 
 
 @pytest.fixture
@@ -49,32 +64,26 @@ def choice(trials: dict[str, dict[str, str]], trial: str, crowd: dict[frozenset[
     return "left" if chosen == (entry["left"] == one) else "right"
 
 
-async def rate(
-    browser: Browser, serving: Serving, trials: dict, crowd: dict, number: int
-) -> tuple[str, dict[str, str]]:
-    """One person from consent to thanks; every fifth reloads the page on the way. Returns number and choices."""
-    context = await browser.new_context(viewport={"width": 800, "height": 600})
+async def sit_down(browser: Browser, serving: Serving) -> Page:
+    """A browser of its own, with nothing kept or cached."""
+    context = await browser.new_context(viewport={"width": 480, "height": 360})
     page = await context.new_page()
     page.set_default_timeout(90_000)
     await arrive(page, serving.url)
+    return page
+
+
+async def rate(page: Page, serving: Serving, trials: dict, crowd: dict, number: int) -> tuple[str, dict[str, str]]:
+    """One person from consent to thanks; every fifth reloads the page on the way. Returns number and choices."""
     await page.get_by_role("button", name="I agree").click()
     await page.keyboard.press("Enter")
     chosen, at = {}, None
     while True:
-        await page.wait_for_selector(
-            ", ".join(
-                [".asking", *(f"[data-view={name}]:not([hidden])" for name in ("ready", "failed", "done", "sending"))]
-            )
-        )
-        if not await page.locator(".asking").count():
-            if await page.locator("[data-view=ready], [data-view=failed]").locator("visible=true").count():
-                await page.keyboard.press("Enter")
-                continue
-            if await page.locator("[data-view=done], [data-view=sending]").locator("visible=true").count():
-                break
-            continue
-        trial = await page.locator(".frames").get_attribute("data-trial")
-        if trial == at:
+        view, trial = await page.evaluate(NEXT, at)
+        if view == "done":
+            break
+        if view != "trial":  # practice is over, or a picture did not load: go on
+            await page.keyboard.press("Enter")
             continue
         at = trial
         side = choice(trials, trial, crowd)
@@ -86,9 +95,9 @@ async def rate(
             await arrive(page, serving.url)
             await page.wait_for_selector("[data-view=paused]:not([hidden])")
             await page.keyboard.press("Enter")
-    await page.wait_for_selector("[data-view=done]:not([hidden])")
     kept = await page.evaluate("JSON.parse(Object.values(localStorage)[0]).rater")
-    await context.close()
+    await page.get_by_text("Someone else takes part on this device").click()
+    await page.get_by_role("button", name="Start again").click()
     return kept, chosen
 
 
@@ -108,11 +117,13 @@ async def arrive(page: Page, url: str) -> None:
 async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=needed(), args=FLAGS)
-        places, crowd = asyncio.Semaphore(AT_ONCE), {pair: opinions(share) for pair, share in PREFERS.items()}
+        crowd = {pair: opinions(share) for pair, share in PREFERS.items()}
+        queue = iter(range(RATERS))
 
-        async def one(number: int) -> tuple[str, dict[str, str]]:
-            async with places:
-                return await rate(browser, serving, trials, crowd, number)
+        async def seat() -> list[tuple[str, dict[str, str]]]:
+            """One rater after another, as long as there are any."""
+            page = await sit_down(browser, serving)
+            return [await rate(page, serving, trials, crowd, number) for number in queue]
 
         async def disaster() -> None:
             total = RATERS * len(serving.study.lists[0])
@@ -122,9 +133,9 @@ async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
             await asyncio.sleep(3)
             await asyncio.to_thread(serving.start)
 
-        done = await asyncio.gather(disaster(), *[one(number) for number in range(RATERS)])
+        _, *done = await asyncio.gather(disaster(), *[seat() for _ in range(AT_ONCE)])
         await browser.close()
-    return dict(done[1:])
+    return dict(chain.from_iterable(done))
 
 
 def test_a_hundred_raters_and_a_killed_server_give_the_preference_and_every_answer_once(serving):

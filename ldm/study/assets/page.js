@@ -191,6 +191,7 @@ function agree() {
 }
 
 function restart() {
+  document.querySelectorAll("details").forEach((one) => { one.open = false; });
   state = fresh();
   keep();
   start();
