@@ -130,7 +130,7 @@ async def everyone(serving: Serving, trials: dict) -> dict[str, dict[str, str]]:
             while sum(len(r["trials"]) for r, _ in store.read(serving.database)) < total // 2:
                 await asyncio.sleep(0.2)
             await asyncio.to_thread(serving.stop)
-            await asyncio.sleep(3)
+            await asyncio.sleep(2)
             await asyncio.to_thread(serving.start)
 
         _, *done = await asyncio.gather(disaster(), *[seat() for _ in range(AT_ONCE)])
