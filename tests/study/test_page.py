@@ -288,7 +288,7 @@ def test_a_picture_that_never_comes_is_given_up_and_asked_for_again(browser, exp
             route.fulfill(path=study.public / path)
 
     page.route("http://study.test/**", pictures_are_silent_at_first)
-    page.goto("http://study.test/index.html")
+    page.goto("http://study.test/index.html", wait_until="domcontentloaded")  # silent pictures hold back load itself
     page.get_by_role("button", name="I agree").click()
     page.get_by_role("button", name="Try it").click()
     for _ in range(8):
