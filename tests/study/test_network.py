@@ -172,6 +172,20 @@ def test_an_address_that_asks_too_often_is_slowed_down_and_the_page_goes_on(page
         assert "default-src 'none'" in replies[-1].headers["content-security-policy"]
 
 
+def test_who_comes_when_many_have_begun_is_told_so_and_goes_on_when_there_is_room(page, exported):
+    study = exported(trials=1, catch=0, practice=0, seconds=0.05)
+    with served(study, Limits(newcomers=Rate(burst=1, per_second=0.25))) as serving:
+        first = {"rater": "0" * 16, "secret": "0" * 32, "study": study.page["study"], "agreed": True}
+        assert httpx.post(f"{serving.url}api/raters", json=first).status_code == 200
+        page.goto(serving.url)
+        page.get_by_role("button", name="I agree").click()
+        page.get_by_role("button", name="Begin").click()
+        expect(page.get_by_role("heading", name="Connecting.")).to_be_visible()
+        expect(page.locator("#link")).to_have_text("Many have begun from your network. Wait a while.")
+        page.wait_for_selector(ASKING)
+        expect(page.locator("#link")).to_have_text("")
+
+
 def test_the_owner_sees_counts_grow_and_nobody_else_does(page, exported):
     study = exported(trials=1, catch=0, practice=0)
     with served(study) as serving, httpx.Client(base_url=serving.url) as client:

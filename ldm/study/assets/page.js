@@ -164,8 +164,8 @@ function refused(error) {
   view("refused");
 }
 
-function connected(yes) {
-  find("link").textContent = yes ? "" : "No connection: your answers are kept and sent later.";
+function connected(yes, otherwise = "No connection: your answers are kept and sent later.") {
+  find("link").textContent = yes ? "" : otherwise;
 }
 
 function download() {

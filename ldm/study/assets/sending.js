@@ -5,10 +5,13 @@ const TIMEOUT_MS = 20000;
 const LONGEST_MS = 15000;    // between two attempts
 const AT_ONCE = 100;         // answers in one message
 const UNKNOWN = 404;         // the server does not know the rater (yet, or any more)
+const TOO_OFTEN = 429;
 
 class Refused extends Error {
   constructor(status, words) { super(words); this.status = status; }
 }
+
+class TooOften extends Error {}
 
 const awhile = (ms) => new Promise((resolve) => {
   setTimeout(resolve, ms);
@@ -24,7 +27,8 @@ async function attempt(path, message) {
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   if (reply.ok) return reply.json();
-  const passing = reply.status >= 500 || [408, 425, 429].includes(reply.status);
+  if (reply.status === TOO_OFTEN) throw new TooOften((await reply.json()).detail);
+  const passing = reply.status >= 500 || [408, 425].includes(reply.status);
   if (passing) throw new Error(`status ${reply.status}`);
   throw new Refused(reply.status, (await reply.json()).detail);
 }
@@ -37,7 +41,7 @@ async function post(path, message) {
       return told;
     } catch (error) {
       if (error instanceof Refused) throw error;
-      connected(attempts < 2);
+      connected(attempts < 2, error instanceof TooOften ? error.message : undefined);
       await awhile(Math.min(LONGEST_MS, 250 * 2 ** attempts) * (0.5 + Math.random()));
     }
   }
