@@ -161,7 +161,8 @@ def how_sampled(about: Mapping[str, Any], *, regression: bool = False) -> str:
         words.append(f"weights of step {plain(about['snapshot'])}")
     if guide := about.get("guide"):
         distance = f"{guide['distance']}, " if "distance" in guide else ""
-        by = str(about.get("classifier") or guide["kind"]).replace("_", " ")
+        classifier = about.get("classifier", "none")
+        by = guide["kind"].replace("_", " ") if classifier == "none" else f"the classifier {classifier}"
         words.append(f"guided by {by} ({distance}scale {plain(guide['scale'])})")
     if start := about.get("start"):
         words.append(f"from noised pictures (strength {plain(start['strength'])})")

@@ -1,12 +1,14 @@
 """This run's figures in the layout of the paper's tables: a row a method, a column a figure.
 
-Only the layout is the paper's: no figure is. What was measured against other pictures stands in a table of its own.
+Only the layout is the paper's: no figure is. What was measured against other pictures stands in a table of its own, and
+so do samples that were held to pictures which a table's condition does not give.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm.report.collect import Metrics, Results, Samples
+from ldm.report.conditions import condition_of, held_to_pictures
 from ldm.report.figures import Column, area_bins, bicubic_beside, cell, column, is_bicubic
 from ldm.report.names import ORIGINALS, head_of, how_sampled, plain
 from ldm.report.records import Record
@@ -44,18 +46,12 @@ def paper_tables(results: Results) -> list[PaperTable]:
     return [
         PaperTable(
             number=layout.number,
-            title=f"Table {layout.number}: {layout.title}, against {reference}",
+            title=f"Table {layout.number}: {layout.title}{', held to pictures' if held else ''}, against {reference}",
             table=_table(layout, members, results),
         )
         for layout in LAYOUTS
-        for reference, members in _by_reference(layout.condition, results).items()
+        for (reference, held), members in _groups(layout.condition, results).items()
     ]
-
-
-def condition_of(samples: Samples) -> str:
-    """What one chooses a table by: the kind of channels, else of tokens."""
-    channels = "mask" if samples.about.get("keep_known", False) else samples.told("channels")
-    return channels if channels != "none" else samples.told("tokens")
 
 
 def keys_of(family: str, figures: Sequence[Mapping[str, float]], *, to_originals: bool = False) -> list[str]:
@@ -79,13 +75,14 @@ def caption(number: int, metrics: Sequence[Metrics]) -> str:
     return words + (", in brackets 95 % intervals" if any(len(one.intervals) for one in metrics) else "")
 
 
-def _by_reference(condition: str, results: Results) -> dict[str, list[Metrics]]:
-    found: dict[str, list[Metrics]] = {}
+def _groups(condition: str, results: Results) -> dict[tuple[str, bool], list[Metrics]]:
+    """By reference, and by whether samples were held to pictures."""
+    found: dict[tuple[str, bool], list[Metrics]] = {}
     for one in results.metrics.values():
         samples = results.samples.get(one.section.text("samples"))
         if samples and condition_of(samples) == condition:
-            found.setdefault(one.section.text("reference"), []).append(one)
-    return found
+            found.setdefault((one.section.text("reference"), held_to_pictures(samples)), []).append(one)
+    return dict(sorted(found.items(), key=lambda group: group[0][1]))
 
 
 def _table(layout: Layout, members: Sequence[Metrics], results: Results) -> Table:
@@ -137,7 +134,11 @@ def _extras(
 
 
 def _how(samples: Samples | None, results: Results) -> str:
-    return how_sampled(samples.about, regression=results.is_regression(samples)) if samples else ""
+    if samples is None:
+        return ""
+    how = how_sampled(samples.about, regression=results.is_regression(samples))
+    told = samples.method != "model" or samples.told("tokens") != "none" or samples.told("channels") != "none"
+    return how if told or condition_of(samples) == "none" else f"unconditional model, {how}"
 
 
 def _hidden(one: Metrics) -> Column:
@@ -153,8 +154,13 @@ def _features(about: Record) -> str:
 
 
 def _parameters(results: Results, samples: Samples) -> Cell | None:
-    model = results.diffusion.get(str(samples.section.get("model")))
-    return Cell(value=f"{model.parameters / 1e6:.4g} M") if model else None
+    """Of the model, and of the classifier that leads it."""
+    names = [str(name) for key in ("model", "classifier") if (name := samples.section.get(key, "none")) != "none"]
+    if not names or any(name not in results.diffusion for name in names):
+        return None
+    counts = [results.diffusion[name].parameters for name in names]
+    beside = f"{counts[1] / 1e6:.4g} M of them the classifier's" if len(counts) > 1 else ""
+    return Cell(value=f"{sum(counts) / 1e6:.4g} M", beside=beside)
 
 
 def _training_rate(results: Results, samples: Samples) -> Cell | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ldm.report import figures, pictures
 from ldm.report.album import Album, Picture
 from ldm.report.collect import Metrics, Prepared, Results, Samples
+from ldm.report.conditions import conditions_of, prompted
 from ldm.report.names import how_sampled
 from ldm.report.pictures import Captioned, Neighbour
 from ldm.report.strips import Strip, given_to, strips
@@ -22,6 +23,7 @@ TITLES = {
     "grey": "Colourisation",
     "clip_text": "Text to image (CLIP)",
     "clip_image": "Image variations (CLIP)",
+    "picture": "Held to pictures",
 }
 
 
@@ -62,15 +64,11 @@ class TaskView:
 
 
 def tasks(results: Results, album: Album) -> list[TaskView]:
-    """One for each condition that sampling was told, in the order in which params.yaml first uses it."""
+    """One for each that sampling was told, by condition or guide, in the order in which params.yaml first uses it."""
     by_condition: dict[str, list[Samples]] = {}
     for samples in results.samples.values():
-        by_condition.setdefault(_condition(samples), []).append(samples)
+        by_condition.setdefault("+".join(conditions_of(samples)) or "none", []).append(samples)
     return [_task(condition, members, results, album) for condition, members in by_condition.items()]
-
-
-def _condition(samples: Samples) -> str:
-    return "+".join(kind for part in ("tokens", "channels") if (kind := samples.told(part)) != "none") or "none"
 
 
 def _task(condition: str, members: Sequence[Samples], results: Results, album: Album) -> TaskView:
@@ -94,7 +92,7 @@ def _samples(samples: Samples, results: Results, album: Album) -> SamplesView:
         samples=samples,
         how=how_sampled(samples.about, regression=results.is_regression(samples)),
         gallery=[] if in_strip else pictures.sample_gallery(samples, _dataset(samples, results), album),
-        prompted="text" in samples.told("tokens"),
+        prompted=prompted(samples),
         sheet=album.sheet(samples.folder / "sheet.png", alt, f"sheet-{samples.name}"),
     )
 

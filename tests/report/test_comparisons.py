@@ -14,7 +14,8 @@ from ldm.files import read_json, write_bytes, write_json
 from ldm.report import tradeoffs
 from ldm.report.album import PREVIEW
 from ldm.report.charts import draw_chart, draw_grid
-from ldm.report.collect import collect
+from ldm.report.collect import Samples, collect
+from ldm.report.conditions import condition_of, conditions_of, held_to_pictures
 from ldm.report.costs import costs, untimed
 from ldm.report.first_stages import table_8
 from ldm.report.paper import paper_tables
@@ -43,7 +44,9 @@ def texts(table: Table) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def tables(rich_run: Path) -> dict[int, dict[str, dict[str, str]]]:
-    return {one.number: texts(one.table) for one in paper_tables(collect(rich_run))}
+    """By number, without those of samples held to pictures."""
+    made = paper_tables(collect(rich_run))
+    return {one.number: texts(one.table) for one in made if "held to pictures" not in one.title}
 
 
 @pytest.fixture
@@ -58,9 +61,8 @@ def heads_of_strips(page: str) -> list[list[str]]:
 
 def test_each_condition_that_can_be_looked_at_has_a_strip_with_all_methods(page: str):
     assert heads_of_strips(page) == [
-        ["with its hole", "kept", "original"],
         ["low resolution", "bicubic", "super", "super-l2", "super-guided", "original"],
-        ["with its hole", "inpaint", "lama", "original"],
+        ["with its hole", "inpaint", "kept", "lama", "original"],
         ["grey", "grey", "original"],
         ["label map", "map", "original"],
         ["layout", "boxes", "original"],
@@ -84,17 +86,55 @@ def test_prompts_stand_over_the_rows_of_strips(page: str):
     [
         ("started", "DDIM, 20 steps, from noised pictures (strength 0.5), 64 x 32 px, in patches of 32 px"),
         ("guided", "DDIM, 20 steps, guided by clip (scale 2)"),
-        ("led", "DDIM, 20 steps, guided by classes (scale 3)"),
+        ("led", "DDIM, 20 steps, guided by the classifier classes (scale 3)"),
         ("kept", "DDIM, 20 steps, what is known kept at each step"),
     ],
 )
-def test_everything_chosen_for_sampling_is_said(
-    page: str, tables: dict[int, dict[str, dict[str, str]]], name: str, how: str
-):
-    assert tables[6 if name == "kept" else 1][name]["beside"] == how
+def test_everything_chosen_for_sampling_is_said(page: str, name: str, how: str):
     assert f"{name} ({how}), sheet.png" in page
     if name == "guided":
         assert f"{how}, conditions of the test part" in page
+
+
+def test_samples_stand_with_what_their_guide_told_and_not_among_the_unconditional(
+    rich_run: Path, tables: dict[int, dict[str, dict[str, str]]]
+):
+    assert {number: [row for row in ("led", "guided", "kept") if row in rows] for number, rows in tables.items()} == {
+        1: [],
+        2: ["guided"],
+        3: ["led"],  # as the paper's LDM-8-G
+        5: [],
+        6: ["kept"],
+        7: ["kept"],
+        9: [],
+    }
+    led = "unconditional model, DDIM, 20 steps, guided by the classifier classes (scale 3)"
+    assert (tables[3]["led"]["beside"], tables[3]["led"]["parameters"]) == (led, "4.1 M")
+    held = {one.title: list(texts(one.table)) for one in paper_tables(collect(rich_run)) if "held" in one.title}
+    assert held == {"Table 1: unconditional, held to pictures, against small-test": ["started"]}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "about", "condition", "said"),
+    [
+        ("none", {}, "none", []),
+        ("none", {"guide": {"kind": "small"}}, "none", []),
+        ("none", {"guide": {"kind": "low_resolution"}}, "low_resolution", ["low_resolution"]),
+        ("none", {"guide": {"kind": "identity"}}, "none", ["picture"]),
+        ("clip_text", {}, "text", ["clip_text"]),
+        ("text", {"start": {"strength": 0.5}}, "text", ["text", "picture"]),
+        ("text", {"guide": {"kind": "masked"}}, "text", ["text", "picture"]),
+        ("label", {"guide": {"kind": "classifier"}}, "label", ["label"]),
+        ("text", {"keep_known": True}, "mask", ["text", "mask"]),
+    ],
+)
+def test_a_condition_is_what_model_or_guide_was_told(
+    tokens: str, about: dict[str, object], condition: str, said: list[str]
+):
+    about = about | {"condition": {"tokens": tokens, "channels": "none"}}
+    samples = Samples(name="made", section=Record({}, ""), about=Record(about, ""), folder=Path())
+    assert (condition_of(samples), conditions_of(samples)) == (condition, said)
+    assert held_to_pictures(samples) == ("picture" in said)
 
 
 def test_a_classifier_has_curves_and_no_picture(page: str):
