@@ -1,7 +1,7 @@
 """Galleries: pictures of a data set or of a model, each with what it was made for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,8 @@ GALLERY, NEIGHBOURS = 24, 16
 class Captioned:
     picture: Picture
     caption: str
+    memorised: bool = False
+    """Of a sample: found to be a training picture, or nearly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,15 @@ def data_gallery(prepared: Prepared, album: Album, split: str = "train") -> list
     return _captioned(rows, prepared, f"data/prepared/{prepared.name}", "Picture", f"data-{prepared.name}", album)
 
 
-def sample_gallery(samples: Samples, prepared: Prepared | None, album: Album) -> list[Captioned]:
-    """The first samples with the condition each was drawn for."""
-    rows = islice(rows_of(samples.shards(), ["id", "image", "label", "caption"]), GALLERY)
+def sample_gallery(
+    samples: Samples, prepared: Prepared | None, memorised: Collection[tuple[str, int]], album: Album
+) -> list[Captioned]:
+    """The first samples with the condition each was drawn for; `memorised`: ids and seeds of those to be marked."""
+    rows = list(islice(rows_of(samples.shards(), ["id", "seed", "image", "label", "caption"]), GALLERY))
     place, what = f"samples/{samples.name}", f"Sample of {samples.name}"
-    return _captioned(rows, prepared, place, what, f"samples-{samples.name}", album)
+    shown = _captioned(rows, prepared, place, what, f"samples-{samples.name}", album)
+    marks = ((row["id"], row["seed"]) in memorised for row in rows)
+    return [replace(one, memorised=mark) for one, mark in zip(shown, marks, strict=True)]
 
 
 def neighbours(one: Metrics, samples: Samples, prepared: Prepared, album: Album) -> list[Neighbour]:

@@ -7,8 +7,9 @@ from ldm.report import figures, pictures
 from ldm.report.album import Album, Picture
 from ldm.report.collect import Metrics, Prepared, Results, Samples
 from ldm.report.conditions import conditions_of, prompted
+from ldm.report.memorised import NeighboursView, memorised_ids, neighbours_view
 from ldm.report.names import how_sampled
-from ldm.report.pictures import Captioned, Neighbour
+from ldm.report.pictures import Captioned
 from ldm.report.strips import Strip, given_to, strips
 from ldm.report.tables import Table
 
@@ -35,20 +36,7 @@ class SamplesView:
     prompted: bool
     """Whether the captions are prompts, which stand over their samples."""
     sheet: Picture
-
-
-@dataclass(frozen=True, kw_only=True)
-class NeighboursView:
-    name: str
-    pairs: list[Neighbour]
-    looked_up: int
-    memorised: int
-    """Of those looked up."""
-    train: int
-    unseen: int
-    """Held-out pictures by which the rule was set."""
-    unseen_share: str
-    """How many of these the rule calls memorised, at most."""
+    neighbours: list[NeighboursView]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +45,6 @@ class TaskView:
     title: str
     samples: list[SamplesView]
     strips: list[Strip]
-    neighbours: list[NeighboursView]
     areas: dict[str, Table]
     """Of fills, by name: figures apart by how much was hidden."""
     table: Table | None
@@ -77,23 +64,25 @@ def _task(condition: str, members: Sequence[Samples], results: Results, album: A
     return TaskView(
         condition=condition,
         title=" + ".join(TITLES.get(kind, kind.replace("_", " ").capitalize()) for kind in condition.split("+")),
-        samples=[_samples(s, results, album) for s in members],
+        samples=[_samples(s, measured, results, album) for s in members],
         strips=strips(results, members, f"strip-{condition.replace('_', '-')}", album),
-        neighbours=[view for one in measured if (view := _neighbours(one, results, album))],
         areas={one.name: table for one in measured if (table := figures.areas(one))},
         table=figures.table(measured) if measured else None,
     )
 
 
-def _samples(samples: Samples, results: Results, album: Album) -> SamplesView:
+def _samples(samples: Samples, measured: Sequence[Metrics], results: Results, album: Album) -> SamplesView:
+    own = [one for one in measured if one.section.text("samples") == samples.name]
     alt = f"The first samples of {samples.name} as one sheet"
-    in_strip = given_to(samples) and _dataset(samples, results)
+    prepared = _dataset(samples, results)
+    in_strip = given_to(samples) and prepared
     return SamplesView(
         samples=samples,
         how=how_sampled(samples.about, regression=results.is_regression(samples)),
-        gallery=[] if in_strip else pictures.sample_gallery(samples, _dataset(samples, results), album),
+        gallery=[] if in_strip else pictures.sample_gallery(samples, prepared, memorised_ids(own), album),
         prompted=prompted(samples),
         sheet=album.sheet(samples.folder / "sheet.png", alt, f"sheet-{samples.name}"),
+        neighbours=[view for one in own if (view := neighbours_view(one, results, album))],
     )
 
 
@@ -101,21 +90,3 @@ def _dataset(samples: Samples, results: Results) -> Prepared | None:
     """The data set of the conditions, where it is there."""
     latents = results.params.table("latents").table(samples.section.text("latents"))
     return results.datasets.get(latents.text("dataset"))
-
-
-def _neighbours(one: Metrics, results: Results, album: Album) -> NeighboursView | None:
-    samples = results.samples[one.section.text("samples")]
-    prepared = results.datasets.get(one.section.text("dataset"))
-    if not one.about.get("neighbours") or prepared is None:
-        return None
-    rule = one.about.table("memorised")
-    looked_up = int(rule.get("of", len(one.about.rows("neighbours"))))
-    return NeighboursView(
-        name=samples.name,
-        pairs=pictures.neighbours(one, samples, prepared, album),
-        looked_up=looked_up,
-        memorised=round(one.figures.number("memorised") * looked_up),
-        train=int(rule.get("train", 0)),
-        unseen=int(rule.get("held_out", 0)),
-        unseen_share=f"{100 * float(rule.get('expected_at_most', 0)):.2g} %",
-    )

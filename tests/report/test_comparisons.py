@@ -12,12 +12,13 @@ import yaml
 from ldm.config import load
 from ldm.files import read_json, write_bytes, write_json
 from ldm.report import tradeoffs
-from ldm.report.album import PREVIEW
+from ldm.report.album import PREVIEW, Album
 from ldm.report.charts import draw_chart, draw_grid
 from ldm.report.collect import Samples, collect
 from ldm.report.conditions import condition_of, conditions_of, held_to_pictures
 from ldm.report.costs import costs, untimed
 from ldm.report.first_stages import table_8
+from ldm.report.memorised import neighbours_view
 from ldm.report.paper import paper_tables
 from ldm.report.plots import DARK, LIGHT
 from ldm.report.rates import RATES, Rates
@@ -301,9 +302,29 @@ def test_committed_rates_are_those_of_the_preset_that_names_them():
     assert all(len(rates.of("samples", f"f{f}-s{s}")) for f in (1, 2, 4, 8, 16, 32) for s in (10, 20, 50, 100, 200))
 
 
-def test_memorised_samples_are_said_to_be(page: str):
-    assert "3 of 12 samples are training pictures, or nearly." in page
-    assert page.count("<strong>memorised</strong>") == 3
+def test_memorised_samples_are_said_to_be_in_the_grid_and_beside_their_neighbours(page: str):
+    grid, beside = page[page.index('id="task-none"') :].split("<h3>")[1:3]
+    assert grid.count("<strong>memorised</strong>") == 3
+    assert beside.startswith("free beside the nearest training pictures")
+    assert "3 of 12 samples are training pictures, or nearly." in beside
+    assert beside.count("<strong>memorised</strong>") == 3
+
+
+def test_samples_that_are_together_too_close_to_training_pictures_are_said_to_be(
+    page: str, rich_run: Path, tmp_path: Path
+):
+    """Twelve samples and twelve held-out pictures: chance alone brings 0.5 + 3 sqrt(25 / (12 * 144)) = 0.861."""
+    assert "lie closer to training pictures than chance explains (by pixels at 16 x 16)" in page
+    assert "all comparisons: 24 % by features, 96 % by pixels at 16 x 16; it would be 50 % of fresh pictures." in page
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    values = read_json(root / "metrics/free.json")
+    for closer, too_close in ((0.86, ""), (0.862, "pixels at 16 x 16")):
+        values["about"]["memorised"]["pixels"]["closer_than_held_out"] = closer
+        write_json(root / "metrics/free.json", values)
+        results = collect(root)
+        view = neighbours_view(results.metrics["free"], results, Album())
+        assert view is not None
+        assert view.too_close == too_close
 
 
 def test_an_interval_of_one_end_is_one_line_that_names_it(rich_run: Path, tmp_path: Path, built: Built):
