@@ -31,6 +31,15 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Level:
+    """What every point of a chart is to be held against: a distance between real pictures."""
+
+    name: str
+    value: float
+    written: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """A line a model; `name` is that of its files."""
 
@@ -38,6 +47,8 @@ class Chart:
     title: str
     x: str
     lines: tuple[Line, ...]
+    levels: tuple[Level, ...] = ()
+    """At most two, drawn as thin lines across."""
     log_x: bool
     caption: str
 
@@ -45,7 +56,8 @@ class Chart:
     def alt(self) -> str:
         """Its numbers in words."""
         lines = [f"{line.name}: " + ", ".join(f"{p.y:.4g} at {p.x:.4g}" for p in line.points) for line in self.lines]
-        return f"{self.title} over {self.x}. {'; '.join(lines)}"
+        levels = [f"{level.name}: {level.written}" for level in self.levels]
+        return f"{self.title} over {self.x}. {'; '.join([*lines, *levels])}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +69,14 @@ class Grid:
     rows: tuple[float, ...]
     columns: tuple[int, ...]
     values: Mapping[tuple[float, float], float]
+    levels: tuple[Level, ...] = ()
     pattern: str
     lower: bool
     """Whether lower values are better."""
+
+    @property
+    def against(self) -> str:
+        return ", ".join(f"{level.name} {level.written}" for level in self.levels)
 
     @property
     def alt(self) -> str:
@@ -87,8 +104,13 @@ def draw_chart(chart: Chart, theme: Theme) -> bytes:
             axes.xaxis.set_minor_formatter(plain if max(p.x for p in every) < 10 * min(p.x for p in every) else "")
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        if spans_decades([p.y for p in every]):
+        if spans_decades([*(p.y for p in every), *(level.value for level in chart.levels)]):
             axes.set_yscale("log")
+        for level, style, (end, side) in zip(chart.levels, ("--", ":"), ((0, "left"), (1, "right")), strict=False):
+            axes.axhline(level.value, color=theme.ink, linewidth=0.8, linestyle=style)
+            place = axes.get_yaxis_transform()
+            words = f" {level.name} {level.written} "
+            axes.text(end, level.value, words, transform=place, ha=side, va="bottom", color=theme.ink, fontsize=7)
         legend = axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         legend.set_in_layout(False)
 
@@ -100,7 +122,7 @@ def draw_grid(grid: Grid, theme: Theme) -> bytes:
 
     def draw(axes: Any) -> None:
         axes.set_title(grid.title, loc="left")
-        axes.set_xlabel("sampling steps")
+        axes.set_xlabel(f"sampling steps ({grid.against})" if grid.levels else "sampling steps")
         axes.set_ylabel("guidance")
         axes.set_xticks(range(len(grid.columns)), [str(count) for count in grid.columns])
         axes.set_yticks(range(len(grid.rows)), [f"{guidance:g}" for guidance in grid.rows])

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ldm.report.collect import Metrics
-from ldm.report.names import CAPTION_COLOUR, ELSEWHERE, MEASURED, MEMORISED, OF_BICUBIC, Name, name_of, plain, rank
+from ldm.report.names import (
+    CAPTION_COLOUR,
+    ELSEWHERE,
+    MEASURED,
+    MEMORISED,
+    OF_BICUBIC,
+    REAL,
+    Name,
+    name_of,
+    plain,
+    rank,
+)
 from ldm.report.records import Record
 from ldm.report.tables import Cell, Row, Table
 
@@ -157,10 +168,9 @@ def cell(column: Column, key: str) -> Cell | None:
     name, beside = name_of(key), []
     if f"{key}_std" in figures and key not in column.intervals:
         beside.append(f"± {name.write(figures[f'{key}_std'])}")
-    if f"{key}_floor" in figures:
-        beside.append(f"floor {name.write(figures[f'{key}_floor'])}")
-    if f"{key}_train" in figures:
-        beside.append(f"train–held-out {name.write(figures[f'{key}_train'])}")
+    for end, words in REAL.items():
+        if f"{key}_{end}" in figures:
+            beside.append(f"{words} {name.write(figures[f'{key}_{end}'])}")
     if key in column.beside:
         beside.append(column.beside[key])
     return Cell(value=name.write(figures[key]), interval=_interval(name, column, key), beside=", ".join(beside))
@@ -220,7 +230,7 @@ def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
             unlike = (
                 "pictures held out of training and this reference" if seen else "training pictures and this reference"
             )
-            real = f"“train–held-out” is the same figure between {unlike}, as many of each"
+            real = f"“{REAL['train']}” is the same figure between {unlike}, as many of each"
             names.setdefault(real, []).append(one.name)
         for warning in one.about.get("latent_warnings", []):
             names.setdefault(plain(warning), []).append(one.name)

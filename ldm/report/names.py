@@ -50,6 +50,9 @@ FAMILIES = {
 ORIGINALS = "_originals"
 """Ends the key of a distance to the pictures that samples were made from; without it, it is to the reference."""
 
+REAL = {"floor": "floor", "train": "train–held-out"}
+"""What ends the key of a distance between real pictures, and what that is called."""
+
 MEASURED = {
     "size": "pixels a side",
     "training.size": "pixels a side in training",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ldm.report import figures, pictures
 from ldm.report.album import Album, Picture
 from ldm.report.collect import Metrics, Model, Prepared, Results, Study
-from ldm.report.names import name_of, plain
+from ldm.report.names import REAL, name_of, plain
+from ldm.report.paper import keys_of
 from ldm.report.pictures import Captioned
 from ldm.report.plots import scalars_to_draw
 from ldm.report.records import Record
@@ -202,13 +203,11 @@ def _made_by(one: Metrics, results: Results) -> str:
 
 def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:
     own, bicubic = figures.split_bicubic(one.figures)
-    distances = sorted(key for key in own if key.startswith("fd_") and not key.endswith("_floor"))
-    for key in ("caption_colour", "psnr", "fid", *distances):
+    for key in ("caption_colour", "psnr", *keys_of("fid", [own]), *keys_of("fd", [own])):
         if key in own:
             name = name_of(key)
-            against = f"bicubic {name.write(bicubic[key])}" if key in bicubic else ""
-            if f"{key}_floor" in own:
-                against = f"floor {name.write(own[f'{key}_floor'])}"
+            beside = {"bicubic": bicubic.get(key)} | {words: own.get(f"{key}_{end}") for end, words in REAL.items()}
+            against = ", ".join(f"{words} {name.write(value)}" for words, value in beside.items() if value is not None)
             label = f"{name.words}, {one.name}" + (" reconstructions" if kind == "reconstruction" else "")
             return [(name.write(own[key]), label, against)]
     return []

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ldm.report.charts import Chart, Grid, Line, Point
+from ldm.report.charts import Chart, Grid, Level, Line, Point
 from ldm.report.collect import Metrics, Results, Samples
 from ldm.report.figures import intervals
-from ldm.report.names import LOWER, head_of, name_of
+from ldm.report.names import LOWER, REAL, head_of, name_of
 from ldm.report.paper import keys_of
 from ldm.report.rates import machine
 from ldm.report.tables import Cell, Row, Table
@@ -23,6 +23,8 @@ class Measured:
     samples: Samples
     figure: Point
     """The figure's value and interval; x is set by the chart."""
+    levels: tuple[Level, ...]
+    """The same distance between real pictures."""
     steps: int
     """Of training, of the weights that were sampled."""
     num_steps: int
@@ -52,9 +54,7 @@ def grids(results: Results) -> list[Grid]:
     for reference, key, points in _by_figure(results):
         for model, rest in dict.fromkeys((p.model, p.rest) for p in points if _is_final(p)):
             cells = {
-                (p.guidance, p.num_steps): p.figure
-                for p in points
-                if _is_final(p) and (p.model, p.rest) == (model, rest)
+                (p.guidance, p.num_steps): p for p in points if _is_final(p) and (p.model, p.rest) == (model, rest)
             }
             guidances, steps = (tuple(sorted({place[axis] for place in cells})) for axis in (0, 1))
             if len(guidances) > 1 and len(steps) > 1:
@@ -64,7 +64,8 @@ def grids(results: Results) -> list[Grid]:
                         title=f"{model}: {head_of(key)} against {reference}",
                         rows=tuple(float(guidance) for guidance in guidances),
                         columns=tuple(int(count) for count in steps),
-                        values={place: point.y for place, point in cells.items()},
+                        values={place: point.figure.y for place, point in cells.items()},
+                        levels=_shared(list(cells.values())),
                         pattern=name_of(key).pattern,
                         lower=name_of(key).better == LOWER,
                     )
@@ -80,7 +81,8 @@ def grid_table(grid: Grid) -> Table:
         return None if value is None else Cell(value=grid.pattern.format(value))
 
     rows = tuple(Row(words=f"guidance {g:g}", cells=tuple(cell(g, steps) for steps in grid.columns)) for g in grid.rows)
-    return Table(columns=tuple(f"{steps} steps" for steps in grid.columns), rows=rows)
+    notes = (f"Between real pictures: {grid.against}",) if grid.levels else ()
+    return Table(columns=tuple(f"{steps} steps" for steps in grid.columns), rows=rows, notes=notes)
 
 
 def _by_figure(results: Results) -> Iterator[tuple[str, str, list[Measured]]]:
@@ -108,11 +110,23 @@ def _measured(one: Metrics, key: str, results: Results) -> Measured:
         model=model,
         samples=samples,
         figure=Point(x=0, y=one.figures.number(key), low=low, high=high),
+        levels=_levels(one, key),
         steps=int(samples.section.get("snapshot", last)),
         num_steps=sampler.count("num_steps"),
         guidance=about.number("guidance"),
         rest=str(sorted(rest.items(), key=str)),
     )
+
+
+def _levels(one: Metrics, key: str) -> tuple[Level, ...]:
+    real = {words: f"{key}_{end}" for end, words in REAL.items() if f"{key}_{end}" in one.figures}
+    values = {words: one.figures.number(place) for words, place in real.items()}
+    return tuple(Level(name=words, value=value, written=name_of(key).write(value)) for words, value in values.items())
+
+
+def _shared(points: Sequence[Measured]) -> tuple[Level, ...]:
+    """What all the points are to be held against; of another number of pictures it may be another for each."""
+    return tuple(level for level in points[0].levels if all(level in point.levels for point in points))
 
 
 def _is_final(point: Measured) -> bool:
@@ -121,7 +135,7 @@ def _is_final(point: Measured) -> bool:
 
 def _training(reference: str, key: str, points: Sequence[Measured]) -> Chart | None:
     """The paper's figure 6. One way of sampling a model, the one that has the most snapshots, makes its line."""
-    lines = []
+    lines, drawn = [], list[Measured]()
     for model in dict.fromkeys(point.model for point in points):
         groups: dict[tuple[int, float, str], dict[int, Measured]] = {}
         for p in points:
@@ -129,6 +143,7 @@ def _training(reference: str, key: str, points: Sequence[Measured]) -> Chart | N
                 groups.setdefault((p.num_steps, p.guidance, p.rest), {})[p.steps] = p
         longest = max(groups.values(), key=len)
         if len(longest) > 1:
+            drawn += longest.values()
             lines.append(Line(name=model, points=tuple(p.figure.at(p.steps) for _, p in sorted(longest.items()))))
     if not lines:
         return None
@@ -137,6 +152,7 @@ def _training(reference: str, key: str, points: Sequence[Measured]) -> Chart | N
         title=f"{head_of(key)} against {reference}",
         x="training steps",
         lines=tuple(lines),
+        levels=_shared(drawn),
         log_x=False,
         caption="Quality over training, a line a model, from weights kept at these steps (the paper's figure 6)",
     )
@@ -169,6 +185,7 @@ def _speed(reference: str, key: str, points: Sequence[Measured], results: Result
         title=f"{head_of(key)} against {reference}",
         x="images a second" if timed else "evaluations an image",
         lines=tuple(lines),
+        levels=_shared([p for group in drawn.values() for p in group]),
         log_x=True,
         caption=f"Quality over {over}{device}, a line a model, at {counts} sampling steps (the paper's figure 7)",
     )

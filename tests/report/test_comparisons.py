@@ -232,6 +232,9 @@ def test_charts_draw_a_line_a_model_over_steps_and_throughput(rich_run: Path):
         "class, guidance 2": [12, 30, 60],
     }
     (grid,) = tradeoffs.grids(collect(rich_run))
+    real = [("floor", 1.25, "1.25"), ("train–held-out", 1.5, "1.5")]
+    assert all([(o.name, o.value, o.written) for o in drawn.levels] == real for drawn in (training, speed, grid))
+    assert "floor: 1.25; train–held-out: 1.5" in speed.alt
     assert (grid.rows, grid.columns) == ((1.0, 2.0), (10, 20, 50))
     assert len(grid.values) == 6
 
@@ -243,6 +246,17 @@ def test_throughput_that_nobody_timed_is_counted_in_evaluations(rich_run: Path, 
     assert speed.x == "evaluations an image"
     assert [point.x for point in speed.lines[1].points] == [20, 40, 100]  # two passes with guidance
     assert costs(collect(root)) is None
+
+
+def test_a_level_that_is_not_that_of_every_point_is_not_drawn(rich_run: Path, tmp_path: Path):
+    """As of a distance of training pictures to held-out ones with other numbers of pictures."""
+    root = Path(shutil.copytree(rich_run, tmp_path / "run"))
+    values = read_json(root / "metrics/class-10-g1.json")
+    values["figures"]["fd_squeezenet_train"] = 1.6
+    write_json(root / "metrics/class-10-g1.json", values)
+    training, speed = tradeoffs.charts(collect(root))
+    assert [level.name for level in training.levels] == ["floor", "train–held-out"]
+    assert [level.name for level in speed.levels] == ["floor"]
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
@@ -336,6 +350,8 @@ def test_an_interval_of_one_end_is_one_line_that_names_it(rich_run: Path, tmp_pa
 
 
 def test_a_sweep_has_one_headline(rich_run: Path):
-    words = [words for _, words, _ in headlines(collect(rich_run))]
+    found = headlines(collect(rich_run))
+    words = [words for _, words, _ in found]
     assert [word for word in words if "class" in word] == ["Fréchet distance, squeezenet features, class-10-g1"]
     assert [word for word in words if "kl-f4" in word] == ["PSNR, dB, kl-f4 reconstructions"]
+    assert {against for _, words, against in found if "distance" in words} == {"floor 1.25, train–held-out 1.5"}
