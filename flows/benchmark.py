@@ -21,12 +21,14 @@ import torch
 
 from flows.record import environment
 from flows.sample import shards
+from ldm.autoencoder.config import Autoencoder, Identity
+from ldm.autoencoder.train import train as train_autoencoder
 from ldm.config import Run, load, section
 from ldm.diffusion.config import Diffusion
 from ldm.diffusion.train import train
 from ldm.files import MANIFEST, read_json, write_json
 from ldm.progress import Progress
-from ldm.report.rates import RATES, Table, key
+from ldm.report.rates import RATES, ROWS, Table, key
 from ldm.sampling.plan import step_list
 
 WARM, TIMED = 4, 12
@@ -51,6 +53,38 @@ def sampling_rate(name: str, run: Run) -> dict[str, float]:
         "num_steps": steps,
         "evaluations_per_second": rounded(evaluations / taken),
     }
+
+
+def first_stage_rate(name: str, run: Run) -> dict[str, float]:
+    """A few steps of the real loop of `autoencoders.NAME`, before its discriminator joins and after, weighed."""
+    config = section(load(), Autoencoder, f"autoencoders.{name}").root
+    assert not isinstance(config, Identity)
+    steps = config.train.steps
+    alone = min(config.loss.adversarial_start, steps) if config.loss.adversarial_weight else steps
+    few = config.train.model_copy(update={"steps": WARM + TIMED + 1, "warmup": 1})
+    seconds = 0.0
+    for count, joins in ((alone, few.steps), (steps - alone, 0)):
+        loss = config.loss.model_copy(update={"adversarial_start": joins})
+        short = Autoencoder(config.model_copy(update={"train": few, "loss": loss}))
+        if count:
+            seconds += count * median(_first_stage_steps(short, run))
+    rate = steps * config.train.batch / seconds
+    return {"images_per_second": rounded(rate), "batch": config.train.batch, "hours": rounded(seconds / 3600)}
+
+
+def _first_stage_steps(config: Autoencoder, run: Run) -> list[float]:
+    assert not isinstance(config.root, Identity)
+    with tempfile.TemporaryDirectory() as folder:
+        records = train_autoencoder(
+            config,
+            run,
+            images=Path("data/prepared", config.root.dataset),
+            weights=Path("data/weights", config.root.perceptual),
+            initial=Path("models/autoencoders", config.root.init_from),
+            out=Path(folder, "out"),
+            resume=Path(folder, "resume"),
+        )
+        return _steps(records)
 
 
 def training_rate(name: str, run: Run) -> dict[str, float]:
@@ -92,11 +126,17 @@ def rounded(value: float) -> float:
 
 
 def made(table: str, place: str, wanted: Sequence[str]) -> list[str]:
-    """Names of `table` in params.yaml whose models are there to be measured; ValueError for one that is not."""
+    """Names of `table` in params.yaml of which what they read is there; ValueError for one of which it is not.
+
+    Of first stages, those that are trained.
+    """
     rows: Mapping[str, Any] = load()[table]
     if unknown := [name for name in wanted if name not in rows]:
         raise ValueError(f"params.yaml: {table} has no '{unknown[0]}'; names: {', '.join(rows)}")
-    needed = {name: Path(place, row["model"] if table == "samples" else row["latents"]) for name, row in rows.items()}
+    reads = {"samples": "model", "diffusion": "latents", "autoencoders": "dataset"}[table]
+    if identities := [name for name in wanted if rows[name].get("kind") == "identity"]:
+        raise ValueError(f"params.yaml: {table}.{identities[0]}: an identity is not trained, so it has no rate")
+    needed = {name: Path(place, row[reads]) for name, row in rows.items() if row.get("kind") != "identity"}
     there = [name for name, folder in needed.items() if (folder / MANIFEST).is_file()]
     if missing := [name for name in wanted if name not in there]:
         raise ValueError(f"{needed[missing[0]]}: not made yet; dvc repro makes it, then its rate can be measured")
@@ -112,26 +152,28 @@ def main() -> None:
     )
     parser.add_argument("--samples", nargs="*", metavar="NAME", help="these rows of samples; none named: all")
     parser.add_argument("--training", nargs="*", metavar="NAME", help="these rows of diffusion; none named: all")
+    parser.add_argument("--autoencoders", nargs="*", metavar="NAME", help="these first stages; none named: all")
     parser.add_argument("--out", type=Path, default=RATES, help=f"JSON to add the rates to ({RATES})")
     arguments = parser.parse_args()
-    everything = arguments.samples is None and arguments.training is None
+    everything = all(wanted is None for wanted in (arguments.samples, arguments.training, arguments.autoencoders))
     try:
         params = load()
         run = section(params, Run, "run")
         jobs: list[tuple[Table, str, list[str] | None, Callable[[str, Run], dict[str, float]]]] = [
             ("samples", "models/diffusion", arguments.samples, sampling_rate),
             ("training", "data/latents", arguments.training, training_rate),
+            ("autoencoders", "data/prepared", arguments.autoencoders, first_stage_rate),
         ]
         here = environment()
         device = here["gpu"] if run.device == "cuda" else here["cpu"]
         machine = {"device": device, "torch": here["torch"], "precision": run.precision}
-        rates = read_json(arguments.out) if arguments.out.is_file() else {"samples": {}, "training": {}}
+        rates = read_json(arguments.out) if arguments.out.is_file() else {}
         for kind, place, wanted, measure in jobs:
             if wanted is None and not everything:
                 continue
-            for name in made("diffusion" if kind == "training" else kind, place, wanted or []):
+            for name in made(ROWS[kind], place, wanted or []):
                 measured = measure(name, run)
-                rates[kind][key(params, kind, name)] = {"name": name, **machine, **measured}
+                rates.setdefault(kind, {})[key(params, kind, name)] = {"name": name, **machine, **measured}
                 print(f"{kind} {name}: {measured['images_per_second']:g} images/s", flush=True)
                 write_json(arguments.out, rates)
     except ValueError as error:

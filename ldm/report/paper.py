@@ -153,9 +153,9 @@ def _features(about: Record) -> str:
     return f"features {about.text('features').replace('_', ' ')} ({weights})"
 
 
-def _parameters(results: Results, samples: Samples) -> Cell | None:
-    """Of the model, and of the classifier that leads it."""
-    names = [str(name) for key in ("model", "classifier") if (name := samples.section.get(key, "none")) != "none"]
+def parameters(results: Results, model: str, classifier: str) -> Cell | None:
+    """Of the model, and of the classifier that leads it; None where they are not made."""
+    names = [name for name in (model, classifier) if name != "none"]
     if not names or any(name not in results.diffusion for name in names):
         return None
     counts = [results.diffusion[name].parameters for name in names]
@@ -194,6 +194,10 @@ def _larger_rate(results: Results, samples: Samples) -> Cell | None:
             height, width = section.rows("size")
             return Cell(value=f"{rate.number('images_per_second'):.3g}", beside=f"{height} x {width} px")
     return None
+
+
+def _parameters(results: Results, samples: Samples) -> Cell | None:
+    return parameters(results, *(str(samples.section.get(key, "none")) for key in ("model", "classifier")))
 
 
 _PARAMETERS: dict[str, Extra] = {"parameters": _parameters}

@@ -10,13 +10,24 @@ from typing import Any, Literal
 from ldm.report.records import Record
 
 RATES = Path("benchmarks/results/rates.json")
-Table = Literal["samples", "training"]
+Table = Literal["samples", "training", "autoencoders"]
+ROWS: Mapping[Table, str] = {"samples": "samples", "training": "diffusion", "autoencoders": "autoencoders"}
+"""The table of params.yaml whose names a table of rates has."""
+WHAT: Mapping[Table, str] = {
+    "samples": "Sampling",
+    "training": "Training",
+    "autoencoders": "Training of first stages",
+}
 LISTED = 6
 """Names in a note, before it counts the others."""
 
 
 def key(params: Mapping[str, Any], table: Table, name: str) -> str:
-    """A hash of all rows that decide how fast samples.NAME is drawn, or diffusion.NAME trained."""
+    """A hash of all rows that decide how fast samples.NAME is drawn, or diffusion.NAME or autoencoders.NAME trained."""
+    if table == "autoencoders":
+        trained = params["autoencoders"][name]
+        size = params["datasets"].get(trained.get("dataset"), {}).get("size")
+        return _hash([trained, size, params["run"]])
     sample = params["samples"][name] if table == "samples" else {}
     model = params["diffusion"].get(sample.get("model") if sample else name)
     named = sample or model
@@ -26,6 +37,10 @@ def key(params: Mapping[str, Any], table: Table, name: str) -> str:
     rows = [sample, model, coder, latents, size, params["run"]]
     if classifier := params["diffusion"].get(sample.get("classifier")):
         rows.append(classifier)
+    return _hash(rows)
+
+
+def _hash(rows: list[Any]) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -38,7 +53,7 @@ class Rates:
 
     def of(self, table: Table, name: str) -> Record:
         """What was measured with just these rows of params.yaml; empty where nothing was."""
-        rows = self.params.table("samples" if table == "samples" else "diffusion")
+        rows = self.params.table(ROWS[table])
         return self.measured.table(table).table(key(self.params.values_, table, name) if name in rows else "")
 
     def note(self, table: Table, names: Iterable[str]) -> str:
@@ -48,8 +63,7 @@ class Rates:
         if not other:
             return ""
         more = f" and {len(other) - LISTED} more" if len(other) > LISTED else ""
-        what = "Sampling" if table == "samples" else "Training"
-        return f"{what} was timed with other parameters, and is not shown, of {', '.join(other[:LISTED])}{more}"
+        return f"{WHAT[table]} was timed with other parameters, and is not shown, of {', '.join(other[:LISTED])}{more}"
 
 
 def machine(rate: Record) -> str:

@@ -17,9 +17,9 @@ def project(rebuilt, tmp_path):
 
 def test_rates_of_samples_and_training_are_added_to_one_file(project):
     project.stage("benchmark", "--samples", "text-f4", "sr-f4")
-    project.stage("benchmark", "--training", "sr-f4")
+    project.stage("benchmark", "--training", "sr-f4", "--autoencoders", "kl-f4")
     rates = json.loads((project.folder / RATES).read_text())
-    assert set(rates) == {"samples", "training"}
+    assert set(rates) == {"samples", "training", "autoencoders"}
     named = {table: {rate["name"]: rate for rate in rates[table].values()} for table in rates}
     guided, plain = named["samples"]["text-f4"], named["samples"]["sr-f4"]
     assert guided["device"]
@@ -28,8 +28,9 @@ def test_rates_of_samples_and_training_are_added_to_one_file(project):
     assert guided["evaluations_per_second"] == pytest.approx(8 * guided["images_per_second"], rel=0.01)  # two a step
     assert plain["evaluations_per_second"] == pytest.approx(4 * plain["images_per_second"], rel=0.01)
     training = named["training"]["sr-f4"]
-    assert training["images_per_second"] > 0
-    assert training["hours"] > 0
+    for trained in (training, named["autoencoders"]["kl-f4"]):
+        assert trained["images_per_second"] > 0
+        assert trained["hours"] > 0
     assert "dvc.lock" not in project.run("git", "status", "--porcelain").stdout
 
 
@@ -37,6 +38,8 @@ def test_what_cannot_be_measured_is_said_in_one_line(project):
     unknown = project.stage("benchmark", "--samples", "text-f5", ok=False)
     assert unknown.returncode == 1
     assert unknown.stderr.startswith("params.yaml: samples has no 'text-f5'; names: text-f4")
+    identity = project.stage("benchmark", "--autoencoders", "pixels", ok=False)
+    assert identity.stderr == "params.yaml: autoencoders.pixels: an identity is not trained, so it has no rate\n"
     shutil.rmtree(project.folder / "models/diffusion/sr-f1")
     missing = project.stage("benchmark", "--samples", "sr-f1", ok=False)
     assert missing.returncode == 1

@@ -273,7 +273,32 @@ def test_costs_hold_only_what_params_name(rich_run: Path):
     assert "gone" not in rows
     assert rows["class-s100"]["training, hours"] == "0.21"
     assert rows["super-l2"]["sampling, images/s"] == "600"
+    assert rows["class-10-g1"] | {"beside": ""} == {
+        "beside": "",
+        "first stage, hours": "0.03",
+        "training, hours": "0.21",
+        "training, images/s": "310",
+        "training, batch": "32",
+        "sampling, images/s": "60",
+        "sampling, steps": "20",
+        "sampling, batch": "64",
+        "parameters": "2.05 M",
+        "Fréchet distance, squeezenet features ↓": "9 [8.6, 9.6]",
+        "Precision, squeezenet features ↑": "0.710",
+        "Recall, squeezenet features ↑": "0.480",
+    }
     assert "Measured on NVIDIA H100, PyTorch 2.13.0;" in table.notes[0]
+
+
+def test_a_cost_that_nobody_measured_is_said_to_be_missing(rich_run: Path):
+    table = costs(collect(rich_run))
+    assert table is not None
+    rows = texts(table)
+    assert (rows["led"]["training, hours"], rows["led"]["classifier, hours"]) == ("not timed", "not timed")
+    assert rows["led"]["parameters"] == "4.1 M"
+    larger = rows["inpaint-larger"]  # sampled for its rate alone
+    assert (larger["training, hours"], larger["Recall, squeezenet features ↑"]) == ("0.21", "not measured")
+    assert {row.words: row.cells[-1].beside for row in table.rows if row.cells[-1]}["inpaint"] == "against large-test"
 
 
 @pytest.mark.parametrize(
