@@ -106,11 +106,9 @@ def draw_chart(chart: Chart, theme: Theme) -> bytes:
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if spans_decades([*(p.y for p in every), *(level.value for level in chart.levels)]):
             axes.set_yscale("log")
-        for level, style, (end, side) in zip(chart.levels, ("--", ":"), ((0, "left"), (1, "right")), strict=False):
-            axes.axhline(level.value, color=theme.ink, linewidth=0.8, linestyle=style)
-            place = axes.get_yaxis_transform()
-            words = f" {level.name} {level.written} "
-            axes.text(end, level.value, words, transform=place, ha=side, va="bottom", color=theme.ink, fontsize=7)
+        for level, style in zip(chart.levels, ("--", ":"), strict=False):
+            words = f"{level.name} {level.written}"
+            axes.axhline(level.value, color=theme.ink, linewidth=0.8, linestyle=style, label=words)
         legend = axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         legend.set_in_layout(False)
 
@@ -122,7 +120,7 @@ def draw_grid(grid: Grid, theme: Theme) -> bytes:
 
     def draw(axes: Any) -> None:
         axes.set_title(grid.title, loc="left")
-        axes.set_xlabel(f"sampling steps ({grid.against})" if grid.levels else "sampling steps")
+        axes.set_xlabel(f"sampling steps; between real pictures: {grid.against}" if grid.levels else "sampling steps")
         axes.set_ylabel("guidance")
         axes.set_xticks(range(len(grid.columns)), [str(count) for count in grid.columns])
         axes.set_yticks(range(len(grid.rows)), [f"{guidance:g}" for guidance in grid.rows])
