@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from flows.report import outside
+from ldm.config import load
 from ldm.files import read_json, write_json
 from tests.flows.copies import copied
 
@@ -29,6 +31,21 @@ def test_answers_that_come_in_make_nothing_stale_and_scored_ones_the_report_alon
     assert "preferences.json" in project.run("git", "status", "--porcelain", "--untracked-files=all").stdout
     project.run("dvc", "repro", "--single-item", "report")
     assert "of another export of this study" in (project.folder / "report/index.html").read_text()
+
+
+def test_the_page_has_the_hashes_of_raw_data_and_weights_that_rows_of_params_read(project, monkeypatch):
+    assert "Nothing came in from outside" in (project.folder / "report/index.html").read_text()
+    monkeypatch.chdir(project.folder)
+    lock = load("dvc.lock")
+    deps = lock["stages"]["prepare@scenes"]["deps"]
+    assert deps[1]["path"] == "data/raw/none"
+    deps += [{"path": "data/raw/photos", "md5": "ab12.dir"}, {"path": "ldm/sources", "md5": "cd34.dir"}]
+    lock["stages"]["reference@scenes-test"]["deps"] += [{"path": "data/weights/inception", "md5": "ef56.dir"}]
+    lock["stages"]["prepare@gone"] = {"deps": [{"path": "data/raw/gone", "md5": "0123.dir"}]}
+    write_json(project.folder / "dvc.lock", lock)
+    assert outside() == {"data/raw/photos": "ab12.dir", "data/weights/inception": "ef56.dir"}
+    (project.folder / "dvc.lock").unlink()
+    assert outside() is None
 
 
 def test_the_page_about_this_machine_names_every_stage_with_its_time_and_is_in_no_hash(project):
