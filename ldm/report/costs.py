@@ -67,8 +67,7 @@ def costs(results: Results) -> Table | None:
         for one, figures in zip(costed, measured, strict=True)
     )
     heads = ["first stage, hours", "training, hours", *(["classifier, hours"] if led else [])]
-    heads += ["training, images/s", "training, batch", "sampling, images/s", "sampling, steps", "sampling, batch"]
-    heads += ["parameters", *(head_of(key) for key in keys)]
+    heads += ["training, images/s", "sampling, images/s", "parameters", *(head_of(key) for key in keys)]
     notes = [
         f"Measured on {'; '.join(machines)}; rates are no part of what DVC rebuilds, and hours are all steps at the "
         "rate of a few. A first stage serves every model on it",
@@ -115,8 +114,10 @@ def _hours(one: Costed, results: Results, led: bool) -> Iterator[Cell | None]:
 
 
 def _rates(one: Costed) -> Iterator[Cell]:
-    yield from (_number(one.training, key) for key in ("images_per_second", "batch"))
-    yield from (_number(one.sampling, key) for key in ("images_per_second", "num_steps", "batch"))
+    for rate, steps in ((one.training, ""), (one.sampling, "num_steps")):
+        made = [f"{rate.count(steps)} steps"] if steps and len(rate) else []
+        beside = ", ".join([*made, f"batch {rate.count('batch')}"]) if len(rate) else ""
+        yield replace(_number(rate, "images_per_second"), beside=beside)
 
 
 def _parameters(one: Costed, results: Results) -> Cell:

@@ -49,8 +49,8 @@ def neighbours_view(one: Metrics, results: Results, album: Album) -> NeighboursV
         memorised=round(one.figures.number("memorised") * looked_up),
         train=rule.count("train"),
         unseen=unseen,
-        unseen_share=f"{100 * rule.number('expected_at_most'):.2g} %",
-        closer=", ".join(f"{100 * share:.0f} % by {words}" for words, share in closer.items()),
+        unseen_share=f"{100 * rule.number('expected_at_most'):.2g}\u00a0%",
+        closer=", ".join(f"{100 * share:.0f}\u00a0% by {words}" for words, share in closer.items()),
         too_close=" and ".join(words for words, share in closer.items() if share > chance),
     )
 

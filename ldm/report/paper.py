@@ -159,7 +159,7 @@ def parameters(results: Results, model: str, classifier: str) -> Cell | None:
     if not names or any(name not in results.diffusion for name in names):
         return None
     counts = [results.diffusion[name].parameters for name in names]
-    beside = f"{counts[1] / 1e6:.4g} M of them the classifier's" if len(counts) > 1 else ""
+    beside = f"classifier {counts[1] / 1e6:.4g} M of them" if len(counts) > 1 else ""
     return Cell(value=f"{sum(counts) / 1e6:.4g} M", beside=beside)
 
 
@@ -186,18 +186,26 @@ def _sampling_rate(results: Results, samples: Samples) -> Cell | None:
 
 
 def _larger_rate(results: Results, samples: Samples) -> Cell | None:
-    """Of the first timed row of the same model that has a size of its own, which the cell names."""
+    """Of the first timed row of the same model that is larger than in training, by its size, which the cell names."""
+    trained = _trained_size(results, str(samples.section.get("model")))
     for name, section in ((name, results.params.table("samples").table(name)) for name in results.params["samples"]):
         if section.get("model") == samples.section.get("model") and section.get("size"):
-            if not len(rate := results.rates.of("samples", name)):
-                continue
             height, width = section.rows("size")
+            if not len(rate := results.rates.of("samples", name)) or max(height, width) <= trained:
+                continue
             return Cell(value=f"{rate.number('images_per_second'):.3g}", beside=f"{height} x {width} px")
     return None
 
 
 def _parameters(results: Results, samples: Samples) -> Cell | None:
     return parameters(results, *(str(samples.section.get(key, "none")) for key in ("model", "classifier")))
+
+
+def _trained_size(results: Results, model: str) -> int:
+    """Pixels a side of the data that the model was trained on; 0 where params.yaml does not say."""
+    latents = str(results.params.table("diffusion").table(model).get("latents"))
+    dataset = str(results.params.table("latents").table(latents).get("dataset"))
+    return int(results.params.table("datasets").table(dataset).get("size", 0))
 
 
 _PARAMETERS: dict[str, Extra] = {"parameters": _parameters}

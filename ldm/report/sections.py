@@ -169,7 +169,7 @@ def _preference(share: Record, *, other: bool = False) -> Cell:
     return Cell(value=f"{100 * chosen / answers:.1f} %", interval=ends, beside=f"{chosen} of {answers}")
 
 
-def headlines(results: Results) -> list[tuple[str, str, str]]:
+def headlines(results: Results) -> list[tuple[str, str, list[str]]]:
     """The few figures to know before reading on: value, what it is, what to hold it against.
 
     Of a model that was measured more than once, as in a sweep, it is the measurement that params.yaml names first,
@@ -201,13 +201,13 @@ def _made_by(one: Metrics, results: Results) -> str:
     return f"{samples.section.text('model')} {samples.section.text('split')}"
 
 
-def _headline(kind: str, one: Metrics) -> list[tuple[str, str, str]]:
+def _headline(kind: str, one: Metrics) -> list[tuple[str, str, list[str]]]:
     own, bicubic = figures.split_bicubic(one.figures)
     for key in ("caption_colour", "psnr", *keys_of("fid", [own]), *keys_of("fd", [own])):
         if key in own:
             name = name_of(key)
             beside = {"bicubic": bicubic.get(key)} | {words: own.get(f"{key}_{end}") for end, words in REAL.items()}
-            against = ", ".join(f"{words} {name.write(value)}" for words, value in beside.items() if value is not None)
+            against = [f"{words} {name.write(value)}" for words, value in beside.items() if value is not None]
             label = f"{name.words}, {one.name}" + (" reconstructions" if kind == "reconstruction" else "")
             return [(name.write(own[key]), label, against)]
     return []
