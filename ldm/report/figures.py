@@ -39,14 +39,23 @@ class Column:
     beside: Mapping[str, str] = field(default_factory=dict)
 
 
-def table(metrics: Sequence[Metrics]) -> Table:
-    """All figures of the `metrics` side by side, a bicubic baseline after them; latent health is a table of its own."""
+def table(metrics: Sequence[Metrics], *, enlarged: bool = True) -> Table:
+    """All figures of the `metrics` side by side; latent health is a table of its own.
+
+    `enlarged`: after them bicubic enlargement, where it was measured. It is also where latents happen to have
+    low-resolution pictures, and says nothing of fills.
+    """
     models, baselines = [], list[Column]()
     measured_bicubic = any(is_bicubic(one) for one in metrics)
     for one in metrics:
         models.append(column(one))
         bicubic = bicubic_beside(one)
-        if bicubic and not measured_bicubic and all(bicubic.figures != other.figures for other in baselines):
+        if (
+            enlarged
+            and bicubic
+            and not measured_bicubic
+            and all(bicubic.figures != other.figures for other in baselines)
+        ):
             baselines.append(bicubic)
     columns = [*models, *baselines]
     keys = dict.fromkeys(key for column in columns for key in column.figures if _has_row(key, column.figures))

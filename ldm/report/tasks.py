@@ -67,7 +67,7 @@ def _task(condition: str, members: Sequence[Samples], results: Results, album: A
         samples=[_samples(s, measured, results, album) for s in members],
         strips=strips(results, members, f"strip-{condition.replace('_', '-')}", album),
         areas={one.name: table for one in measured if (table := figures.areas(one))},
-        table=figures.table(measured) if measured else None,
+        table=figures.table(measured, enlarged="low_resolution" in condition) if measured else None,
     )
 
 

@@ -80,6 +80,12 @@ def test_wide_tables_and_charts_scroll_within_themselves(opened: Callable[..., P
     assert page.evaluate(f"{wide}.every(one => one.tabIndex === 0 && one.getAttribute('aria-label'))")
 
 
+@pytest.mark.parametrize("width", [320, PHONE, DESKTOP])
+def test_what_a_row_is_called_stays_in_its_cell(opened: Callable[..., Page], rich: str, width: int):
+    over = "[...document.querySelectorAll('th')].filter(one => one.scrollWidth > one.clientWidth)"
+    assert opened(width, at=rich).evaluate(f"{over}.map(one => one.innerText)") == []
+
+
 def test_a_contents_list_that_is_higher_than_the_window_scrolls(opened: Callable[..., Page], rich: str):
     page = opened(at=rich)
     page.set_viewport_size({"width": DESKTOP, "height": 300})
