@@ -15,11 +15,15 @@ from typing import Any
 
 from flows.console import duration
 from flows.inputs import numeric_versions
-from ldm.config import load
+from ldm.config import load, lookup
 from ldm.files import read_json, write_bytes, write_json
 
 LOGS = Path(".logs")
 ENVIRONMENT = Path("environment.json")
+LOCK = Path("dvc.lock")
+OUTSIDE = ("data/raw/", "data/weights/")
+NONE = "none"
+"""The empty folder that a row without any names."""
 
 
 def record(stage: str, name: str, seconds: float, units: int, unit: str) -> None:
@@ -81,6 +85,7 @@ def write_run_page(path: Path) -> None:
         "<p>This page is about the last runs on this machine. It is no part of what DVC tracks; "
         '<a href="index.html">the report</a> is.</p>'
         f"{_table('Revision and environment', ['', ''], [[name, str(value)] for name, value in facts.items()])}"
+        f"<h2>What came in from outside</h2>{_outside()}"
         f"<h2>Stages: {duration(total)} together</h2>"
         f"{_table('Stages', ['stage', 'name', 'time', 'rate', 'peak memory', 'ended'], rows)}"
     )
@@ -92,6 +97,29 @@ def write_run_page(path: Path) -> None:
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">{viewport}<title>This run</title><style>{style}</style>'
     write_bytes(path, f'<!doctype html><html lang="en">{head}{body}</html>\n'.encode())
+
+
+def _outside() -> str:
+    """The hashes of raw data and weights; not in the report, whose bytes are a function of what stages made."""
+    read = outside()
+    if not read:
+        return f"<p>{'dvc.lock is not there to tell.' if read is None else 'No raw data and no weights.'}</p>"
+    return _table("MD5 of raw data and weights, as dvc.lock has it", ["folder", "MD5"], [*map(list, read.items())])
+
+
+def outside() -> dict[str, str] | None:
+    """The hash of the raw data and weights that the rows of params.yaml have read, by path; None without dvc.lock."""
+    if not LOCK.is_file():
+        return None
+    params, stages = load(), load("dvc.yaml")["stages"]
+    tables = {stage: entry["foreach"][2:-1] for stage, entry in stages.items() if "foreach" in entry}
+    found: dict[str, str] = {}
+    for entry, locked in (load(LOCK).get("stages") or {}).items():
+        stage, _, name = entry.partition("@")
+        if stage in tables and name in lookup(params, tables[stage]):
+            read = {dep["path"]: dep["md5"] for dep in locked["deps"]}
+            found |= {path: md5 for path, md5 in read.items() if path.startswith(OUTSIDE) and Path(path).name != NONE}
+    return dict(sorted(found.items()))
 
 
 def _table(label: str, head: list[str], rows: list[list[str]]) -> str:

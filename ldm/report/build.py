@@ -1,6 +1,6 @@
 """Stage report: one page that opens anywhere, offline, with all that a run made; its plots lie beside it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -60,12 +60,11 @@ DIFFUSION_ROWS = {
 }
 
 
-def build(root: Path, out: Path, outside: Mapping[str, str] | None = None) -> Iterator[Progress]:
+def build(root: Path, out: Path) -> Iterator[Progress]:
     """Write `out`/index.html, which needs nothing else, `out`/plots/*.png, `out`/pictures/*.png and the manifest.
 
-    The bytes are a function of the files below `root` that stages wrote, and of `outside`: the MD5 of each folder of
-    raw data and of weights that they read, by its path; None where nobody knows. What has not been made is left out; a
-    broken file is a ValueError.
+    The bytes are a function of the files below `root` that stages wrote. What has not been made is left out; a broken
+    file is a ValueError.
     """
     parts = 4
     results, album = collect(root), Album()
@@ -74,7 +73,7 @@ def build(root: Path, out: Path, outside: Mapping[str, str] | None = None) -> It
     yield Progress(done=2, total=parts, unit="parts")
     plotted = _plots(results, shown["charts"], shown["grids"])
     yield Progress(done=3, total=parts, unit="parts")
-    page = _page(shown | {"outside": outside}, plotted)
+    page = _page(shown, plotted)
     fresh_folder(out)
     for name, content in plotted.items():
         write_bytes(out / "plots" / f"{name}.png", content)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.report import outside
+from flows.record import outside
 from ldm.config import load
 from ldm.files import read_json, write_json
 from tests.flows.copies import copied
@@ -34,7 +34,7 @@ def test_answers_that_come_in_make_nothing_stale_and_scored_ones_the_report_alon
 
 
 def test_the_page_has_the_hashes_of_raw_data_and_weights_that_rows_of_params_read(project, monkeypatch):
-    assert "Nothing came in from outside" in (project.folder / "report/index.html").read_text()
+    assert "No raw data and no weights" in (project.folder / "report/run.html").read_text()
     monkeypatch.chdir(project.folder)
     lock = load("dvc.lock")
     deps = lock["stages"]["prepare@scenes"]["deps"]
@@ -44,6 +44,9 @@ def test_the_page_has_the_hashes_of_raw_data_and_weights_that_rows_of_params_rea
     lock["stages"]["prepare@gone"] = {"deps": [{"path": "data/raw/gone", "md5": "0123.dir"}]}
     write_json(project.folder / "dvc.lock", lock)
     assert outside() == {"data/raw/photos": "ab12.dir", "data/weights/inception": "ef56.dir"}
+    project.stage("report", "--plain")
+    page = (project.folder / "report/run.html").read_text()
+    assert "<td>data/raw/photos</td><td>ab12.dir</td>" in page
     (project.folder / "dvc.lock").unlink()
     assert outside() is None
 

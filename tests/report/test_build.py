@@ -136,13 +136,6 @@ def test_params_stand_in_full_and_identities_with_them(page: str, whole_run: Pat
     assert sha256(whole_run / "samples" / "sr-f4" / "manifest.json") in page
 
 
-def test_hashes_of_what_came_in_from_outside_stand_where_they_are_known(whole_run: Path, tmp_path: Path, page: str):
-    assert "came in from outside" not in page  # nobody said
-    for outside, said in (({"data/raw/photos": "ab12.dir"}, "ab12.dir"), ({}, "Nothing came in from outside")):
-        list(build(whole_run, tmp_path / "report", outside))
-        assert said in (tmp_path / "report/index.html").read_text(encoding="utf-8")
-
-
 def test_trials_of_the_study_are_counted_from_its_key(page: str):
     assert (
         "8 forced choices a rater (sr-f4 | original 2, sr-f1 | original 2, sr-f4 | sr-f1 2, attention checks 2)" in page
