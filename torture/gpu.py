@@ -36,7 +36,7 @@ COMPUTES = (
     "train_autoencoder", "cache_latents", "train_diffusion", "sample", "reference", "evaluate_autoencoder", "evaluate",
 )  # fmt: skip
 PRECISIONS = ("float32", "bfloat16")
-HUGE = 2**18
+HUGE = 2**21
 """Pictures a step: more than a GPU of today holds."""
 
 
