@@ -5,7 +5,7 @@ import re
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,11 +131,17 @@ class Work:
         """Make `file`; yield how many more rows are written."""
         drawing = Drawing(self.config, self.splits[file.split], training=file.split == "train")
         beside = drawers(self.pipeline.device)
-        with (
-            write_latents(self.unfinished.folder, file.split, self.shapes, file.number) as append,
-            closing(self.pipeline.run(drawing, file.rows, append, beside, self.pool)) as written,
-        ):
-            yield from written
+        try:
+            with (
+                write_latents(self.unfinished.folder, file.split, self.shapes, file.number) as append,
+                closing(self.pipeline.run(drawing, file.rows, append, beside, self.pool)) as written,
+            ):
+                yield from written
+        except BrokenExecutor:
+            raise ValueError(
+                f"one of {beside} processes that decode pictures was killed, most likely for its memory; "
+                "LDM_WORKERS=2 has two of them, and files that are whole are kept"
+            ) from None
         self.unfinished.note(file.name)
 
     def put_together(self, out: Path, identities: dict[str, str]) -> list[str]:

@@ -1,5 +1,7 @@
 """What is cached of a picture lies where it lies on the picture, whatever the draw, the batch and the first stage."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,14 @@ def test_processes_draw_the_bytes_that_threads_draw(cached, monkeypatch):
     threads = (cached("kl", **asked) / "manifest.json").read_bytes()
     monkeypatch.setattr(cache, "pool_for", lambda *_: processes(2))
     assert (cached("kl", **asked) / "manifest.json").read_bytes() == threads
+
+
+def test_a_process_that_is_killed_is_said_in_one_line(cached, monkeypatch):
+    pool = processes.__wrapped__(2)
+    os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
+    monkeypatch.setattr(cache, "pool_for", lambda *_: pool)
+    with pytest.raises(ValueError, match=r"processes that decode pictures was killed.*LDM_WORKERS=2"):
+        cached("kl")
 
 
 def test_what_is_drawn_does_not_depend_on_the_batch(cached):
