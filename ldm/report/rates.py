@@ -46,7 +46,7 @@ def _hash(rows: list[Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """{table: {hash of rows: {name, device, torch, and what was measured}}}"""
+    """{table: {hash of rows: {name, device, torch, precision, and what was measured}}}"""
 
     params: Record
     measured: Record
@@ -67,4 +67,4 @@ class Rates:
 
 
 def machine(rate: Record) -> str:
-    return f"{rate.text('device')}, PyTorch {rate.text('torch')}"
+    return f"{rate.text('device')}, {rate.text('precision')}, PyTorch {rate.text('torch')}"

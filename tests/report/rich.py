@@ -229,7 +229,7 @@ def write_rich(root: Path) -> None:
 
 def write_rates(root: Path, params: dict[str, Any], samples: list[str]) -> None:
     """Of `samples`, three trainings and a first stage, with these parameters; and of a row no longer there."""
-    machine = {"device": "NVIDIA H100", "torch": "2.13.0"}
+    machine = {"device": "NVIDIA H100", "torch": "2.13.0", "precision": "bfloat16"}
     rates: dict[str, Any] = {"samples": {"0" * 16: {"name": "gone", **machine, "images_per_second": 1.0}}}
     for name in samples:
         speed = 600 / params["samples"][name]["sampler"]["num_steps"]

@@ -284,7 +284,7 @@ def test_costs_hold_only_what_params_name(rich_run: Path):
         "Precision, squeezenet features ↑": "0.710",
         "Recall, squeezenet features ↑": "0.480",
     }
-    assert "Measured on NVIDIA H100, PyTorch 2.13.0;" in table.notes[0]
+    assert "Measured on NVIDIA H100, bfloat16, PyTorch 2.13.0;" in table.notes[0]
 
 
 def test_a_cost_that_nobody_measured_is_said_to_be_missing(rich_run: Path):
