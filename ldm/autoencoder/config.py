@@ -1,10 +1,12 @@
 """The first stages' sections of params.yaml: `autoencoders` and `latents`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, model_validator
 
-from ldm.config import Section
+from ldm.config import Section, check
+from ldm.files import read_json
 from ldm.training.config import Training
 
 
@@ -147,6 +149,13 @@ class Identity(Section):
 
 class Autoencoder(RootModel[Annotated[KL | VQ | Identity, Field(discriminator="kind")]]):
     """A row of `autoencoders`: what the row is stands in `root`."""
+
+
+def read_row(file: Path) -> KL | VQ | Identity:
+    """The row in `file`, a first stage's config.json. Beside it stands `size`, pixels a side of the pictures, or of the
+    crops of them, that the stage was trained on; an imported one does not say."""
+    about = read_json(file)
+    return check({key: about[key] for key in about if key != "size"}, Autoencoder, "", file=str(file)).root
 
 
 class Tokens(Section):

@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ldm.autoencoder.config import KL, VQ, Architecture, Autoencoder, Identity, QuantisedArchitecture
+from ldm.autoencoder.config import KL, VQ, Architecture, Identity, QuantisedArchitecture, read_row
 from ldm.autoencoder.quantiser import Codebook, Quantised
-from ldm.config import check
-from ldm.files import identity, read_json
+from ldm.files import identity
 from ldm.nn.blocks import Downsample, NormSiLU, ResBlock, SelfAttention2d, Upsample, group_norm, with_groups
 from ldm.nn.weights import load_into
 
@@ -229,7 +228,7 @@ def start_from(model: KLAutoencoder | VQAutoencoder, config: KL | VQ, initial: P
 
 def _section(folder: Path) -> KL | VQ | Identity:
     identity(folder)
-    return check(read_json(folder / "config.json"), Autoencoder, "", file=str(folder / "config.json")).root
+    return read_row(folder / "config.json")
 
 
 def _shape(config: KL | VQ | Identity) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def train_coder(
     device, t = setup(run), config.train
     several = Several(run, t, device)
     data = Images(images, "train")
-    _sizes(data.info["size"], config, images)
+    size = _size(data.info["size"], config, images)
 
     torch.manual_seed(t.seed)
     model = placed(build(config), device).train()
@@ -107,7 +107,7 @@ def train_coder(
         history, window = History(there["history"]), list(there["window"])
     several.agree(start, [model, discriminator, likelihood, ema.model])
     held_back = HeldBack(images, t.batch, device)
-    side = (t.crop or data.info["size"]) // config.model.factor
+    side = size // config.model.factor
     latent = (t.batch, config.model.latent_channels, side, side)
 
     def state() -> dict[str, Any]:
@@ -226,7 +226,7 @@ def train_coder(
     fresh_folder(out)
     with whole(out / "model.safetensors") as beside:
         save_file({name: tensor.cpu().contiguous() for name, tensor in ema.model.state_dict().items()}, beside)
-    write_json(out / "config.json", config.model_dump())
+    write_json(out / "config.json", config.model_dump() | {"size": size})
     history.write(out / "history.csv")
     with whole(out / "reconstructions.png") as beside:
         look.picture.save(beside, format="png")
@@ -240,11 +240,12 @@ def train_coder(
     )
 
 
-def _sizes(size: int, config: KL | VQ, images: Path) -> None:
-    """Refuse pictures and crops that the model cannot halve evenly."""
+def _size(size: int, config: KL | VQ, images: Path) -> int:
+    """Pixels a side of what is trained on, pictures or crops of them; refused where the model cannot halve either."""
     factor, crop = config.model.factor, config.train.crop
     fitting(size, factor, str(images))
     if crop is not None:
         fitting(crop, factor, "train.crop")
         if crop > size:
             raise ValueError(f"train.crop: {crop} pixels do not fit in the pictures of {images}, which have {size}")
+    return crop or size

@@ -57,12 +57,10 @@ def _compared(
     return values
 
 
-def _sizes(config: AutoencoderEvaluation, autoencoder: Path, size: int) -> dict[str, Any]:
-    """At which size pictures were measured, and the first stage was trained: null where only its data set is known."""
+def _sizes(autoencoder: Path, size: int) -> dict[str, Any]:
+    """At which size pictures were measured, and the first stage was trained: null of one that was not trained here."""
     section = read_json(autoencoder / "config.json")
-    crop = section.get("train", {}).get("crop")
-    trained = crop or (size if section["dataset"] == config.dataset else None)
-    return {"size": size, "training": {"dataset": section["dataset"], "size": trained}}
+    return {"size": size, "training": {"dataset": section["dataset"], "size": section.get("size")}}
 
 
 def _latent_figures(health: Mapping[str, Any]) -> dict[str, float]:
@@ -139,7 +137,7 @@ def evaluate_autoencoder(
         figures |= {key: parts.mean().item(), f"{key}_std": parts.std(correction=0).item()}
         intervals[key] = of_replicates(parts)
     about: dict[str, Any] = {"count": count, "split": config.split, "batch": config.batch, "bicubic": BICUBIC}
-    about |= _sizes(config, autoencoder, real.info["size"])
+    about |= _sizes(autoencoder, real.info["size"])
     about["latent_warnings"] = latents["warnings"]
     about |= {"autoencoder": identity(autoencoder), **references.describe(count), **distance.about}
     write_json(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.autoencoder.config import KL, VQ, Autoencoder, Identity
+from ldm.autoencoder.config import KL, VQ, Identity, read_row
 from ldm.autoencoder.model import build
 from ldm.config import check
 from ldm.diffusion.config import Diffusion
@@ -62,8 +62,7 @@ def _first_stage(folder: Path, out: Path, scale: LatentScale | None) -> list[str
 
 
 def _section(folder: Path) -> KL | VQ:
-    file = folder / "config.json"
-    config = check(read_json(file), Autoencoder, "", file=str(file)).root
+    config = read_row(folder / "config.json")
     if isinstance(config, Identity):
         raise ValueError("diffusers has no model for kind identity: its pictures are the latents")
     return config

@@ -25,3 +25,4 @@ def test_a_codebook_has_figures_and_warnings_of_its_own(row, pictures, tmp_path)
     assert {f"latent_{what}_{c}" for what in ("mean", "std", "noise", "kurtosis") for c in range(3)} <= figures.keys()
     assert figures["latent_noise_0"] == 0
     assert isinstance(measured["about"]["latent_warnings"], list)
+    assert measured["about"]["training"] == {"dataset": "soft", "size": 16}

@@ -11,6 +11,7 @@ from ldm.autoencoder.augment import cropped, mirrored
 from ldm.autoencoder.model import KLAutoencoder, VQAutoencoder, load
 from ldm.autoencoder.train import train
 from ldm.data.randomness import generator
+from ldm.files import read_json
 from ldm.progress import Progress
 from tests.autoencoder.conftest import RUN
 
@@ -83,6 +84,12 @@ def test_what_was_trained_is_loaded_as_its_kind(coders):
     vq = load(coders["vq"][0])
     assert isinstance(vq, VQAutoencoder)
     assert not any(p.requires_grad for p in vq.parameters())
+
+
+def test_its_folder_says_at_which_size_it_was_trained(coders, row, pictures, tmp_path):
+    trained(row("vq", train={"steps": 2, "crop": 8}), pictures, tmp_path / "crops")
+    sizes = {folder.name: read_json(folder / "config.json")["size"] for folder in (coders["vq"][0], tmp_path / "crops")}
+    assert sizes == {"vq": 16, "crops": 8}
 
 
 def test_training_starts_from_the_weights_it_was_given(coders, row, pictures, tmp_path):
