@@ -1,6 +1,7 @@
 """Samples against the originals that they were made from, and apart by how much of a picture was hidden."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Figure, Interval, Means, Row
 from ldm.evaluation.reconstruction import PerceptualDistance, central, enlarge, ssim
 from ldm.evaluation.shared import Measured
-from ldm.evaluation.statistics import RealStatistics, Statistics, padded, rounded
+from ldm.evaluation.statistics import Beside, RealStatistics, Statistics, padded, rounded
 
 EDGES = np.linspace(0, 1, 11)
 """LaMa's bins of the hidden share of a picture (arXiv 2109.07161); each holds its lower edge, the last both."""
@@ -28,30 +29,57 @@ Batch = UInt8[Tensor, "b 3 h w"]
 class Distances:
     """Fréchet distances of fills: to the reference, and to their own originals, which is LaMa's and table 7's FID.
 
-    To the originals much less is asked: all that was not hidden is the same on both sides.
+    To the originals much less is asked: all that was not hidden is the same on both sides. Beside either stand real
+    pictures against real ones and training pictures against held-out ones, as many as were measured here.
     """
 
     def __init__(self, real: RealStatistics, extract: Extractor) -> None:
-        self._real, self._key = real, extract.key("fd")
+        self._real, self._key, self._key_of_pairs = real, extract.key("fd"), f"{extract.key('fd')}_originals"
         self._made, self._originals = Statistics(), Statistics()
 
     def add(self, made: Float[Tensor, "b d"], originals: Float[Tensor, "b d"]) -> None:
         self._made.add(made)
         self._originals.add(originals)
 
+    @cached_property
+    def _beside_originals(self) -> dict[str, Beside]:
+        return self._real.beside_at(self._made.count, self._made.count)
+
+    @cached_property
+    def _beside_reference(self) -> dict[str, Beside]:
+        return self._real.beside_at(self._made.count, self._real.about["count"])
+
     def to_originals(self) -> dict[str, float]:
-        return {f"{self._key}_originals": self._real.between(self._originals, self._made)}
+        """The distance, and beside it those of real pictures that are not each other's originals, equally many."""
+        key = self._key_of_pairs
+        return {key: self._real.between(self._originals, self._made)} | _under(key, self._beside_originals)
 
     def interval_to_originals(self) -> dict[str, Interval]:
         found = self._real.between_interval(self._originals, self._made)
-        return {f"{self._key}_originals": found} if found else {}
+        return {self._key_of_pairs: found} if found else {}
 
     def figures(self) -> dict[str, float]:
-        return {self._key: self._real.distance(self._made)} | self.to_originals()
+        found = {self._key: self._real.distance(self._made)} | _under(self._key, self._beside_reference)
+        return found | self.to_originals()
 
     def intervals(self) -> dict[str, Interval]:
         found = self._real.distance_interval(self._made)
         return ({self._key: found} if found else {}) | self.interval_to_originals()
+
+    def beside_originals(self) -> dict[str, Any]:
+        """Of how many pictures that is which stands beside the distance, for `about`."""
+        return {self._key_of_pairs: _counts(self._beside_originals)}
+
+    def beside(self) -> dict[str, Any]:
+        return {self._key: _counts(self._beside_reference)} | self.beside_originals()
+
+
+def _under(key: str, beside: Mapping[str, Beside]) -> dict[str, float]:
+    return {f"{key}_{name}": found.distance for name, found in beside.items()}
+
+
+def _counts(beside: Mapping[str, Beside]) -> dict[str, Any]:
+    return {name: {"count": found.count, "against": found.against} for name, found in beside.items()}
 
 
 class Holes:
@@ -94,14 +122,17 @@ class Holes:
         return self._all.interval_to_originals()
 
     def about(self) -> dict[str, Any]:
-        return {"area_bins": [self._bin(number) for number in sorted(self._bins)]}
+        bins = [self._bin(number) for number in sorted(self._bins)]
+        return {"beside": self._all.beside_originals(), "area_bins": bins}
 
     def _bin(self, number: int) -> dict[str, Any]:
         (means, distances), count = self._bins[number], self._counts[number]
-        figures, intervals = means.figures(), means.intervals()
+        figures, intervals, beside = means.figures(), means.intervals(), dict[str, Any]()
         if count >= FEWEST:
             figures, intervals = figures | distances.figures(), intervals | distances.intervals()
+            beside = distances.beside()
         return {
+            "beside": beside,
             "low": round(float(EDGES[number]), 1),
             "high": round(float(EDGES[number + 1]), 1),
             "count": count,

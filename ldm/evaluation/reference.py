@@ -33,9 +33,10 @@ OPPOSITE = {"train": ("test", "validation", "held_out")}
 def reference(config: Reference, run: Run, images: Path, features: Path, out: Path) -> Iterator[Progress]:
     """Measure `config.split` of the prepared pictures in `images`, in order of id, and write to the folder `out`:
 
-    statistics.safetensors (mean, covariance, scale, the first features themselves) and reference.json (features,
-    weights hash, counts, floor, train against held-out where the data has both). Pictures are read batch by batch;
-    only features stay in memory, the first so many. Processes share the batches, and the first writes.
+    statistics.safetensors (mean, covariance, scale, the first features themselves, and the first of the split that it
+    is compared with under `train`) and reference.json (features, weights hash, counts, floor, train against held-out
+    where the data has both). Pictures are read batch by batch; only features stay in memory, the first so many.
+    Processes share the batches, and the first writes.
     """
     device = setup(run)
     processes = Processes(device)
@@ -76,7 +77,7 @@ def reference(config: Reference, run: Run, images: Path, features: Path, out: Pa
     processes.leave()
     if not processes.first:
         return
-    statistics = RealStatistics.of(every, halves, extract)
+    statistics = RealStatistics.of(every, halves, extract, held if opposite else None)
     about: dict[str, Any] = {"split": config.split, "size": side, "batch": config.batch, "images": identity(images)}
     if opposite:
         distances = {

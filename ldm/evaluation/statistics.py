@@ -17,6 +17,7 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
+from ldm.data.batches import mixed
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Interval, share_interval
 from ldm.evaluation.jackknife import (
@@ -90,6 +91,16 @@ class Statistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A distance between two sets of real pictures, for another distance to be held against."""
+
+    distance: float
+    count: int
+    against: int
+    """Pictures of either set."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RealStatistics:
     """What a reference folder holds: statistics of real pictures, to compare others with."""
 
@@ -99,10 +110,18 @@ class RealStatistics:
     kept: Float[Tensor, "n d"]
     floor: Mapping[str, float]
     """Distances (frechet_distance, kernel_distance) between two halves of these very pictures: real against real."""
+    opposite: Float[Tensor, "m d"] | None
+    """The first features of the split that is told about under `train` in `about`; None where there is no such."""
     about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, every: Statistics, halves: tuple[Statistics, Statistics], extractor: Extractor) -> "RealStatistics":
+    def of(
+        cls,
+        every: Statistics,
+        halves: tuple[Statistics, Statistics],
+        extractor: Extractor,
+        opposite: Statistics | None = None,
+    ) -> "RealStatistics":
         gaussian = every.gaussian()
         scale = torch.ones_like(gaussian.mean)
         if extractor.standardise:
@@ -110,7 +129,8 @@ class RealStatistics:
             scale = torch.where(deviation > 1e-6, deviation, 1.0)  # a feature that never varies says nothing
         first, second = (half.gaussian().over(scale) for half in halves)
         about = {**extractor.about, "count": every.count, "dimensions": len(scale), "kept": len(every.kept)}
-        found = cls(gaussian=gaussian, scale=scale, kept=every.kept, floor={}, about=about)
+        others = opposite.kept if opposite else None
+        found = cls(gaussian=gaussian, scale=scale, kept=every.kept, floor={}, opposite=others, about=about)
         kernel = found.kernel_distance(every.kept[::2], every.kept[1::2])[0]
         return replace(found, floor={"frechet_distance": frechet(first, second), "kernel_distance": kernel})
 
@@ -140,6 +160,7 @@ class RealStatistics:
             "scale": self.scale,
             "features": self.kept,
         }
+        tensors |= {} if self.opposite is None else {"opposite": self.opposite}
         with whole(folder / "statistics.safetensors") as beside:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside)
         floor = {name: rounded(distance) for name, distance in self.floor.items()}
@@ -157,7 +178,8 @@ class RealStatistics:
         t = read_tensors(folder / "statistics.safetensors")
         gaussian = Gaussian(t["mean"], t["covariance"])
         floor = {name: distance for name, distance in about["floor"].items() if name != "of"}
-        return cls(gaussian=gaussian, scale=t["scale"], kept=t["features"], floor=floor, about=about)
+        kept, opposite = t["features"], t.get("opposite")
+        return cls(gaussian=gaussian, scale=t["scale"], kept=kept, floor=floor, opposite=opposite, about=about)
 
     def distance(self, statistics: Statistics) -> float:
         return frechet(self.gaussian.over(self.scale), statistics.gaussian().over(self.scale))
@@ -166,6 +188,26 @@ class RealStatistics:
         """What stands beside a `distance` called `key`: real against real, and train against held-out."""
         train = self.about.get("train")
         return {f"{key}_floor": self.floor[distance]} | ({f"{key}_train": train[distance]} if train else {})
+
+    def beside_at(self, made: int, real: int) -> dict[str, Beside]:
+        """The same beside a Fréchet distance of `made` pictures to `real` ones, at these counts as far as so many are
+        kept: `floor`, some of these pictures and others of them; `train`, where there are such, opposite ones and them.
+
+        Which pictures stand for them is random, but always the same.
+        """
+        kept, opposite, order = len(self.kept), self.opposite, mixed(len(self.kept), len(self.kept))
+        count = min(made, kept // 2)
+        found = {"floor": self._beside(self.kept[order[:count]], self.kept[order[count : count + real]])}
+        if opposite is not None:
+            strangers = opposite[mixed(min(made, len(opposite)), len(opposite))]
+            found["train"] = self._beside(strangers, self.kept[order[:real]])
+        return found
+
+    def _beside(self, first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Beside:
+        sets = Statistics(keep=0), Statistics(keep=0)
+        for statistics, features in zip(sets, (first, second), strict=True):
+            statistics.add(features)
+        return Beside(distance=self.between(*sets), count=len(first), against=len(second))
 
     def fidelity(self, statistics: Statistics, key: Extractor) -> dict[str, float]:
         """Every figure of the distance between these real pictures and others, under the extractor's names."""

@@ -28,6 +28,10 @@ HEALTH = {
     "kurtosis": "Kurtosis (3: Gaussian)",
 }
 """Moments of the latents, one figure a channel: latent_MOMENT_CHANNEL."""
+AT_THESE_COUNTS = (
+    "Floor and “train–held-out” are distances between as many real pictures, none of which shares what was not hidden "
+    "with another, as fills and their originals do"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +150,15 @@ def areas(one: Metrics) -> Table | None:
     if not bins:
         return None
     columns = list(bins.values())
-    keys = sorted({key for column in columns for key in column.figures}, key=rank)
+    keys = sorted({key for column in columns for key in column.figures if _has_row(key, column.figures)}, key=rank)
     counts = Row(words="Pictures", cells=tuple(Cell(value=column.measured["count"]) for column in columns))
     rows = (
         Row(words=name_of(key).words, beside=name_of(key).better, cells=tuple(cell(column, key) for column in columns))
         for key in keys
     )
     heads = tuple(f"{100 * low:.0f} to {100 * high:.0f} %" for low, high in bins)
-    return Table(columns=heads, rows=(counts, *rows))
+    held_against = any(key.endswith("_floor") for column in columns for key in column.figures)
+    return Table(columns=heads, rows=(counts, *rows), notes=(AT_THESE_COUNTS,) if held_against else ())
 
 
 def split_bicubic(figures: Record) -> tuple[dict[str, float], dict[str, float]]:
@@ -231,6 +236,11 @@ def _spoken(value: str) -> str:
 def _notes(metrics: Sequence[Metrics]) -> tuple[str, ...]:
     names: dict[str, list[str]] = {}
     for one in metrics:
+        for key in one.about.table("beside"):
+            sets = one.about.table("beside").table(key)
+            counts = (f"{at.count('count'):,} and {at.count('against'):,}" for at in map(sets.table, sets))
+            unpaired = f"beside {name_of(key).words} stand distances between other real pictures"
+            names.setdefault(f"{unpaired}, of {' and of '.join(dict.fromkeys(counts))}", []).append(one.name)
         if halves := one.about.table("floor").get("of"):
             floor = f"the floor is the same distance within the reference, between {plain(halves)}"
             names.setdefault(floor, []).append(one.name)

@@ -106,6 +106,7 @@ ELSEWHERE = {
     "sampling.condition",  # said in the section's title and text
     "latent_warnings",  # below the table
     "memorised",  # with the neighbours
+    "beside",  # below the table
 }
 """Entries of `about`, some of them tables, that stand somewhere else than among how a figure was measured."""
 OF_BICUBIC = ("count", "split", "bicubic", "perceptual", "perceptual_sha256", "sampling.split", "batch")

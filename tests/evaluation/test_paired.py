@@ -1,9 +1,12 @@
 """Samples against their originals: other methods beside a model, fills by LaMa's area bins, what cannot be measured."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
+from ldm.data.batches import mixed
 from ldm.data.masks import STYLES, draw_mask
 from ldm.data.pictures import low_resolution, psnr
 from ldm.data.shards import Images
@@ -14,7 +17,8 @@ from ldm.evaluation.paired import FEWEST, Holes, area_bins, psnr_within
 from ldm.evaluation.reconstruction import enlarge
 from ldm.evaluation.reference import reference
 from ldm.evaluation.samples import evaluate
-from ldm.files import read_json
+from ldm.evaluation.statistics import RealStatistics, Statistics, frechet
+from ldm.files import read_json, write_json, write_manifest
 
 CPU = torch.device("cpu")
 
@@ -83,6 +87,9 @@ def test_fills_are_measured_whole_in_the_hole_and_by_area(measure, sampled, orig
     assert figures["psnr_hole"] < figures["psnr"]
     low, high = result["intervals"]["fd_random_conv_originals"]
     assert low < figures["fd_random_conv_originals"] < high
+    counts = {"floor": {"count": 12, "against": 12}, "train": {"count": 24, "against": 24}}
+    assert result["about"]["beside"] == {"fd_random_conv_originals": counts}
+    assert {f"fd_random_conv_originals_{name}" for name in counts} <= figures.keys()
     assert sum(part["count"] for part in bins) == 24
     for key in ("psnr", "ssim", "lpips_random_trunk", "psnr_hole"):
         together = sum(part["count"] * part["figures"][key] for part in bins) / 24
@@ -104,14 +111,52 @@ def test_bins_with_enough_pictures_have_distances(real, none, originals):
         holes.add(ids, {"psnr": psnr(made, pictures)}, holes.measure(mask, made, pictures))
     (part,) = holes.about()["area_bins"]
     assert (part["low"], part["high"], part["count"]) == (0.4, 0.5, 24 * several)
-    assert part["figures"].keys() == {"psnr", "fd_random_conv", "fd_random_conv_originals"}
-    assert part["intervals"].keys() == part["figures"].keys()
+    figures, distances = part["figures"], ("fd_random_conv", "fd_random_conv_originals")
+    beside = {f"{key}_{name}" for key in distances for name in ("floor", "train")}
+    assert figures.keys() == {"psnr", *distances, *beside}
+    assert part["intervals"].keys() == {"psnr", *distances}
     assert part["intervals"]["fd_random_conv_originals"] == pytest.approx(
         holes.intervals()["fd_random_conv_originals"], rel=1e-5
     )
     assert part["figures"]["fd_random_conv_originals"] == pytest.approx(
         holes.figures()["fd_random_conv_originals"], rel=1e-5
     )
+
+
+def test_beside_distances_stand_real_pictures_at_the_same_counts(real, none, scenes):
+    """Of 12 pictures, so that the reference of 24 has as many others; in another order, for they are drawn anew."""
+    extract = extractor(none, CPU)
+    statistics = RealStatistics.load(real, extract)
+    order = mixed(24, 24)
+    features = {split: extract(Images(scenes, split).batch(order))[0] for split in ("test", "train")}
+
+    def gaussian(split, part):
+        found = Statistics()
+        found.add(features[split][part])
+        return found.gaussian().over(statistics.scale)
+
+    few, rest, every = slice(0, 12), slice(12, 24), slice(None)
+    beside = statistics.beside_at(12, 12)
+    assert {name: (found.count, found.against) for name, found in beside.items()} == {
+        "floor": (12, 12),
+        "train": (12, 12),
+    }
+    assert beside["floor"].distance == pytest.approx(frechet(gaussian("test", few), gaussian("test", rest)), rel=1e-6)
+    assert beside["train"].distance == pytest.approx(frechet(gaussian("train", few), gaussian("test", few)), rel=1e-6)
+    against_all = statistics.beside_at(20, 24)  # more than half of the reference: half of it, and the other half
+    assert (against_all["floor"].count, against_all["floor"].against) == (12, 12)
+    assert (against_all["train"].count, against_all["train"].against) == (20, 24)
+    expected = frechet(gaussian("train", slice(0, 20)), gaussian("test", every))
+    assert against_all["train"].distance == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_reference_without_training_pictures_has_a_floor_alone(run, scenes, none, tmp_path):
+    alone = shutil.copytree(scenes, tmp_path / "alone")
+    write_json(alone / "dataset.json", read_json(scenes / "dataset.json") | {"splits": {"test": 24}})
+    write_manifest(alone)
+    section = Reference(dataset="scenes", split="test", features="none", batch=16)
+    list(reference(section, run, alone, none, tmp_path / "real"))
+    assert RealStatistics.load(tmp_path / "real", extractor(none, CPU)).beside_at(12, 24).keys() == {"floor"}
 
 
 def test_originals_filled_back_are_at_no_distance(measure, sampled, originals, masks, tmp_path):

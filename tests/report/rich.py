@@ -170,13 +170,19 @@ def write_figures(root: Path, name: str, about: dict[str, Any], order: int) -> N
         intervals |= {"psnr": [24.1, 24.7]}
     if kinds["channels"] == "mask":
         bins = [(0.1, 0.2, 5.1), (0.4, 0.5, 9.39)]
-        figures |= {"fd_squeezenet_originals": 1.5, "psnr_hole": 15.2}
+        figures |= {"fd_squeezenet_originals": 1.5, "fd_squeezenet_originals_floor": 6.25, "psnr_hole": 15.2}
+        measured["beside"] = {"fd_squeezenet_originals": {"floor": {"count": 128, "against": 128}}}
         measured["area_bins"] = [
             {
                 "low": low,
                 "high": high,
                 "count": 40,
-                "figures": {"fd_squeezenet": 2 * distance, "fd_squeezenet_originals": distance, "lpips": 0.246},
+                "figures": {
+                    "fd_squeezenet": 2 * distance,
+                    "fd_squeezenet_originals": distance,
+                    "fd_squeezenet_originals_floor": 17.5,
+                    "lpips": 0.246,
+                },
                 "intervals": {"lpips": [0.23, 0.26]},
             }
             for low, high, distance in bins

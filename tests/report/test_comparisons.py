@@ -151,7 +151,11 @@ def test_figures_of_fills_stand_apart_by_area(page: str):
     assert re.findall(r'<th scope="col">([^<]*)</th>', table) == ["10 to 20 %", "40 to 50 %"]
     assert re.search(r'<th scope="row">Pictures</th>\s*<td>40</td>\s*<td>40</td>', table)
     assert table.count("<td>0.246 <small>[0.230, 0.260]</small></td>") == 2
-    assert "<td>5.1</td>" in table
+    assert "<td>5.1 <small>floor 17.5</small></td>" in table
+    assert table.count('scope="row"') == 4  # pictures and three figures: what stands beside one is none of its own
+    after = page[page.index("lama: figures by the part of the picture that was hidden") :]
+    assert "none of which shares what was not hidden" in after[: after.index("</table>") + 1000]
+    assert "stand distances between other real pictures, of 128 and 128." in page
 
 
 def test_unconditional_text_and_class_tables_have_their_figures(tables: dict[int, dict[str, dict[str, str]]]):
@@ -190,7 +194,10 @@ def test_tables_are_those_that_the_run_has(tables: dict[int, dict[str, dict[str,
     assert "parameters" not in tables[6]["lama"]
     assert tables[7]["lama"]["40 to 50 % hidden: LPIPS ↓"] == "0.246 [0.230, 0.260]"
     to_originals = "Fréchet distance to their originals, squeezenet features ↓"
-    assert [tables[7]["lama"][f"{part}: {to_originals}"] for part in ("40 to 50 % hidden", "all")] == ["9.39", "1.5"]
+    assert [tables[7]["lama"][f"{part}: {to_originals}"] for part in ("40 to 50 % hidden", "all")] == [
+        "9.39 floor 17.5",
+        "1.5 floor 6.25",
+    ]
     assert "all: Fréchet distance, squeezenet features ↓" not in tables[7]["lama"]
     assert "Fréchet distance to their originals, squeezenet features ↓" not in tables[6]["lama"]
     assert tables[7]["lama"]["all: LPIPS ↓"] == "0.137"
