@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm.data.pictures import resize, to_float
-from ldm.nn.vision import perceptual, random_trunk_lpips
+from ldm.nn.vision import Lpips, perceptual, random_trunk_lpips
 from ldm.nn.weights import weights
 
 
@@ -58,12 +58,13 @@ class PerceptualDistance:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         found = weights(folder)
-        distance: nn.Module = perceptual(folder) or random_trunk_lpips()
+        distance = perceptual(folder) or random_trunk_lpips()
         self._device, self._distance = device, distance.to(device)
-        name = str(distance.name)
+        name = distance.name
         published = found is not None and found.published and name.startswith("lpips")
         self.key = "lpips" if published else name
         self.about = {"perceptual": name} | ({"perceptual_sha256": found.sha256} if found else {})
+        self.about |= {"perceptual_heads_sha256": distance.heads_sha256} if isinstance(distance, Lpips) else {}
 
     @torch.no_grad()
     def __call__(self, image: UInt8[Tensor, "b 3 h w"], other: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:

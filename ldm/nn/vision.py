@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldm.files import sha256
 from ldm.nn.weights import Weights, weights
 
 
@@ -187,6 +188,7 @@ class Lpips(nn.Module):
             warnings.simplefilter("ignore")
             self.net = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
         path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+        self.heads_sha256 = sha256(path)
         heads = torch.load(path, map_location="cpu", weights_only=True)
         state = {}
         for key, value in self.net.state_dict().items():

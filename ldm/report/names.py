@@ -76,6 +76,7 @@ MEASURED = {
     "precision_recall.neighbours": "precision, recall: neighbours",
     "perceptual": "perceptual trunk",
     "perceptual_sha256": "weights of the trunk",
+    "perceptual_heads_sha256": "weights of its heads",
     "sampling.method": "made by",
     "sampling.sampler.kind": "sampler",
     "sampling.sampler.num_steps": "sampling steps",
@@ -109,7 +110,10 @@ ELSEWHERE = {
     "beside",  # below the table
 }
 """Entries of `about`, some of them tables, that stand somewhere else than among how a figure was measured."""
-OF_BICUBIC = ("count", "split", "bicubic", "perceptual", "perceptual_sha256", "sampling.split", "batch")
+OF_BICUBIC = (
+    *("count", "split", "bicubic", "perceptual", "perceptual_sha256", "perceptual_heads_sha256"),
+    *("sampling.split", "batch"),
+)
 """What holds for the bicubic baseline as well."""
 
 

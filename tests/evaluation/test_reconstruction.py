@@ -1,6 +1,8 @@
 """PSNR, SSIM and LPIPS against scikit-image, torchmetrics and lpips, on photographs and drawn scenes; equal; blur."""
 
+import hashlib
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,3 +104,13 @@ def test_random_trunk_lpips_ranks_blur_by_its_strength(none, photographs):
         values.append(distance(blurred, sharp).mean().item())
     assert 0 < values[0] < values[1] < values[2]
     assert distance.key == distance.about["perceptual"] == "lpips_random_trunk"
+
+
+def test_what_it_says_of_itself_has_the_hash_of_the_published_heads(none):
+    import lpips
+
+    heads = Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth"
+    assert PerceptualDistance(none, torch.device("cpu")).about == {
+        "perceptual": "lpips_random_trunk",
+        "perceptual_heads_sha256": hashlib.sha256(heads.read_bytes()).hexdigest(),
+    }
