@@ -1,5 +1,6 @@
 """How well samples agree with their captions, as CLIP sees it (Hessel et al. 2021, scaled as torchmetrics does)."""
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class ClipScore(Figure):
             )
         self._clip, self._device = clip.to(device), device
         self._source = read_json(folder / "weights.json")["source"]
-        self._scores, self._ids = list[float](), list[str]()
+        self._scores, self._ids = array("d"), list[str]()
         self.key = "clip_score" if clip.sha256 == PUBLISHED else "clip_score_unpublished"
 
     @torch.no_grad()
@@ -46,7 +47,7 @@ class ClipScore(Figure):
 
     def add(self, rows: Sequence[Row], measured: Measured) -> None:
         self._ids += [row["id"] for row in rows]
-        self._scores += measured["scores"].tolist()
+        self._scores.extend(measured["scores"].tolist())
 
     def figures(self) -> dict[str, float]:
         return {self.key: max(0.0, sum(self._scores) / len(self._scores))}

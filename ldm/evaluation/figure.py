@@ -1,5 +1,6 @@
 """What every group of figures offers, and means over pictures with their 95 % intervals."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,15 +58,22 @@ def share_interval(right: Sequence[bool], ids: Sequence[str]) -> Interval:
     where Student's and the bootstrap's have none. As many observations as there are originals in `ids`.
     """
     means = _by_original([float(one) for one in right], ids)
-    count, share, z = len(means), sum(means) / len(means), float(norm.ppf(0.5 + CONFIDENCE / 2))
+    return wilson(sum(means) / len(means), len(means))
+
+
+def wilson(share: float, count: int) -> Interval:
+    """The same of a share that is known, of so many."""
+    z = float(norm.ppf(0.5 + CONFIDENCE / 2))
     middle = share + z**2 / (2 * count)
     half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     low, high = ((middle + side * half) / (1 + z**2 / count) for side in (-1, 1))
     return max(0.0, low) if share > 0 else 0.0, min(1.0, high) if share < 1 else 1.0
 
 
-def _by_original(values: Sequence[float], ids: Sequence[str]) -> list[float]:
+def _by_original(values: Sequence[float], ids: Sequence[str]) -> Sequence[float]:
     """The average value of each original's samples."""
+    if len(set(ids)) == len(ids):
+        return values
     groups: dict[str, list[float]] = {}
     for id, value in zip(ids, values, strict=True):
         groups.setdefault(id, []).append(value)
@@ -73,16 +81,16 @@ def _by_original(values: Sequence[float], ids: Sequence[str]) -> list[float]:
 
 
 class Means:
-    """Figures that are means over pictures. Only the numbers stay in memory, not the pictures."""
+    """Figures that are means over pictures. Of these only numbers stay in memory, eight bytes each, and ids."""
 
     def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
+        self._values: dict[str, array[float]] = {}
         self._ids: dict[str, list[str]] = {}
 
     def add(self, ids: Sequence[str], values: Mapping[str, Tensor]) -> None:
         """`values` has one number a picture for each figure; `ids` are the pictures' originals."""
         for key, numbers in values.items():
-            self._values.setdefault(key, []).extend(numbers.tolist())
+            self._values.setdefault(key, array("d")).extend(numbers.tolist())
             self._ids.setdefault(key, []).extend(ids)
 
     def figures(self) -> dict[str, float]:

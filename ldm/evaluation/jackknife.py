@@ -9,19 +9,19 @@ An interval does not cover the bias of an estimate. A Fréchet distance of few p
 interval lies about the former: it tells models apart that were measured at equal counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import stdtrit
 from torch import Tensor
 
 from ldm.data.randomness import generator
 from ldm.evaluation.figure import CONFIDENCE, Interval
+from ldm.evaluation.kept import Vectors, blocks
+from ldm.evaluation.pairwise import kernel, nearest
 
 GROUPS = 20
-ROWS = 200
-"""Of a matrix of distances or kernels, computed at a time: memory does not grow with the square of the pictures."""
 SPARE = 28
 """Neighbours looked at beyond those that count, of which a group may be left out."""
 
@@ -54,29 +54,36 @@ def of_replicates(values: Float[Tensor, " n"]) -> Interval:
     return middle - reach, middle + reach
 
 
-def frechet_without(
-    mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], features: Float[Tensor, "n d"]
-) -> list[float]:
-    """Fréchet distances to the Gaussian of `mean` and `covariance` from `features` (double) without each group."""
+def frechet_without(mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], features: Vectors) -> list[float]:
+    """Fréchet distances to the Gaussian of `mean` and `covariance` from `features` without each group."""
     real = mean, covariance, _root(covariance)
-    member = groups(len(features))
-    return [_frechet(*real, *_moments(features[member != group])) for group in range(int(member.max()) + 1)]
+    return [_frechet(*real, *_moments(features, rest)) for rest in _rests(len(features))]
 
 
-def frechet_of_pairs_without(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> list[float]:
-    """Fréchet distances between `first` and `second` (double), whose rows are pairs, without each group of pairs."""
-    member, found = groups(len(first)), []
-    for group in range(int(member.max()) + 1):
-        kept = member != group
-        mean, covariance = _moments(first[kept])
-        found.append(_frechet(mean, covariance, _root(covariance), *_moments(second[kept])))
+def frechet_of_pairs_without(first: Vectors, second: Vectors) -> list[float]:
+    """Fréchet distances between `first` and `second`, whose rows are pairs, without each group of pairs."""
+    found = []
+    for rest in _rests(len(first)):
+        mean, covariance = _moments(first, rest)
+        found.append(_frechet(mean, covariance, _root(covariance), *_moments(second, rest)))
     return found
 
 
-def _moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    centre = features.mean(0)
-    rest = features - centre
-    return centre, rest.T @ rest / (len(rest) - 1)
+def _rests(count: int) -> list[Int[Tensor, " m"]]:
+    """For each group the places of all pictures that are not of it."""
+    member = groups(count)
+    return [(member != group).nonzero()[:, 0] for group in range(int(member.max()) + 1)]
+
+
+def _moments(features: Vectors, places: Int[Tensor, " m"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """Mean and unbiased covariance of the features at `places`."""
+    parts = [places[block] for block in blocks(len(places))]
+    centre = torch.stack([features[part].sum(0) for part in parts]).sum(0) / len(places)
+    products = torch.zeros(len(centre), len(centre), dtype=centre.dtype)
+    for part in parts:
+        rest = features[part] - centre
+        products += rest.T @ rest
+    return centre, products / (len(places) - 1)
 
 
 def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
@@ -90,8 +97,8 @@ def _frechet(mean: Tensor, covariance: Tensor, root: Tensor, centre: Tensor, oth
     return ((mean - centre).square().sum() + covariance.trace() + other.trace() - 2 * cross).item()
 
 
-def kid_without(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> list[float]:
-    """Unbiased squared MMD (cubic kernel, that of KID) between `real` and `features` (double) without each group.
+def kid_without(features: Vectors, real: Vectors) -> list[float]:
+    """Unbiased squared MMD (cubic kernel, that of KID) between `real` and `features` without each group.
 
     Of all pictures at once, less the part that is the same whatever is left out.
     """
@@ -99,12 +106,15 @@ def kid_without(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> l
     number = int(member.max()) + 1
     one_hot = torch.nn.functional.one_hot(member, number).double()
     within, across = torch.zeros(number, number, dtype=torch.float64), torch.zeros(number, dtype=torch.float64)
-    for start in range(0, len(features), ROWS):
-        rows, mine = features[start : start + ROWS], one_hot[start : start + ROWS]
-        kernel = _cubic(rows, features)
-        kernel.diagonal(start).zero_()
-        within += mine.T @ kernel @ one_hot
-        across += mine.T @ _cubic(rows, real).sum(1)
+    for rows in blocks(len(features)):
+        here, mine = features[rows], one_hot[rows].T
+        for columns in blocks(len(features)):
+            pairs = kernel(here, features[columns])
+            if columns == rows:
+                pairs.fill_diagonal_(0)
+            within += mine @ pairs @ one_hot[columns]
+        for columns in blocks(len(real)):
+            across += mine @ kernel(here, real[columns]).sum(1)
     found = []
     for group in range(number):
         rest = len(features) - int((member == group).sum())
@@ -114,40 +124,36 @@ def kid_without(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> l
     return found
 
 
-def _cubic(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    return (a @ b.T / a.shape[1] + 1) ** 3
-
-
-def recall_without(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"], neighbours: int) -> list[float]:
+def recall_without(features: Vectors, real: Vectors, neighbours: int) -> list[float]:
     """Shares of `real` within reach of `features` without each group, the reach of each measured without it too."""
     member = groups(len(features))
     number = int(member.max()) + 1
     reach = _reaches(features, member, neighbours)
-    kept = torch.stack([member != group for group in range(number)])
+    for group, radius in enumerate(reach):
+        radius[member == group] = -1.0  # reaches nothing
+    farthest = reach.amax(0)
     hits = torch.zeros(number, dtype=torch.int64)
-    for start in range(0, len(real), ROWS):
-        distance = torch.cdist(real[start : start + ROWS], features)
-        for group, inside in enumerate(_inside(distance, reach, kept)):
-            hits[group] += inside.sum()
+    for rows in blocks(len(real)):
+        here = real[rows]
+        inside = torch.zeros(number, len(here), dtype=torch.bool)
+        for columns in blocks(len(features)):
+            distance = torch.cdist(here, features[columns])
+            at, of = (distance <= farthest[columns]).nonzero(as_tuple=True)
+            near = distance[at, of]
+            for group, radius in enumerate(reach[:, columns]):
+                inside[group, at[near <= radius[of]]] = True
+        hits += inside.sum(1)
     return (hits.double() / len(real)).tolist()
 
 
-def _inside(
-    distance: Float[Tensor, "m n"], reach: Float[Tensor, "g n"], kept: Bool[Tensor, "g n"]
-) -> Iterator[Bool[Tensor, " m"]]:
-    for radius, there in zip(reach, kept, strict=True):
-        yield (distance <= torch.where(there, radius, -1.0)).any(1)
-
-
-def _reaches(features: Float[Tensor, "n d"], member: Int[Tensor, " n"], neighbours: int) -> Float[Tensor, "g n"]:
+def _reaches(features: Vectors, member: Int[Tensor, " n"], neighbours: int) -> Float[Tensor, "g n"]:
     """For each group and picture the distance to its `neighbours`-th nearest among those not of the group."""
-    number, nearest = int(member.max()) + 1, min(neighbours + 1 + SPARE, len(features))
-    found = torch.empty(number, len(features), dtype=features.dtype)
-    for start in range(0, len(features), ROWS):
-        distance, index = torch.cdist(features[start : start + ROWS], features).topk(nearest, largest=False)
+    number = int(member.max()) + 1
+    found = torch.empty(number, len(features), dtype=torch.float64)
+    for rows, distance, index in nearest(features, neighbours + 1 + SPARE):
         near = member[index]
         for group in range(number):
             counted = (near != group).cumsum(1)
             at = (counted >= neighbours + 1).to(torch.uint8).argmax(1)  # the first; itself counts as one
-            found[group, start : start + ROWS] = distance.gather(1, at[:, None])[:, 0]
+            found[group, rows] = distance.gather(1, at[:, None])[:, 0]
     return found

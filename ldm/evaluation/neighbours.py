@@ -14,6 +14,7 @@ from ldm.data.batches import mixed
 from ldm.data.shards import Images
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Figure, Interval, Row, share_interval
+from ldm.evaluation.kept import Kept, blocks, filled
 from ldm.evaluation.reconstruction import central
 from ldm.evaluation.shared import Measured, shared
 from ldm.evaluation.statistics import padded, rounded
@@ -25,34 +26,42 @@ NEAREST = 50
 """Training pictures whose mean distance tells how densely they lie around a sample (Carlini et al. 2023)."""
 SIDE = 16
 """Pixels a side at which pictures themselves are compared."""
+FEW = 100
+"""Samples of a block: with mirror images and all their pixels they are wide."""
 MOST, HELD_OUT, SHOWN = 10_000, 2_000, 32
 """Samples that are looked up, the first so many; pictures of each held-out split that set the rule; samples listed."""
 
 Batch = UInt8[Tensor, "b 3 h w"]
 Vectors = Float[Tensor, "b d"]
-Pairs = Float[Tensor, "2 b d"]
+Pairs = Float[Tensor, "b 2 d"]
 """Vectors of pictures, and of their mirror images."""
 
 
 class Queries:
     """Pictures, and the training pictures found nearest to each so far.
 
-    A distance is Euclidean, to a picture or to its mirror image, whichever is nearer: training may have mirrored.
+    A distance is Euclidean, to a picture or to its mirror image, whichever is nearer: training may have mirrored. In
+    memory is one block of the pictures at a time; the rest lies in files.
     """
 
-    def __init__(self, vectors: Pairs, scale: Float64[Tensor, " d"]) -> None:
-        """Each of the vectors' numbers is divided by its `scale`."""
-        self._vectors, self._scale = vectors.double() / scale, scale
-        self.distances: Float64[Tensor, "b k"] = torch.empty(vectors.shape[1], 0, dtype=torch.float64)
-        self._positions: Int64[Tensor, "b k"] = torch.empty(vectors.shape[1], 0, dtype=torch.int64)
+    def __init__(self, pairs: Pairs, scale: Float64[Tensor, " d"], train: int) -> None:
+        """Of vectors of pictures and of their mirror images, each number divided by its `scale`; `train` pictures will
+        be looked at."""
+        self._pairs, self._scale = pairs, scale
+        nearest = min(NEAREST, train)
+        self.distances: Float64[Tensor, "b k"] = filled(len(pairs), nearest, torch.inf, torch.float64)
+        self._positions: Int64[Tensor, "b k"] = filled(len(pairs), nearest, -1, torch.int64)
 
     def see(self, vectors: Vectors, first: int) -> None:
         """Look at a batch of training pictures, the first of them at position `first`."""
-        distances = torch.cdist(self._vectors, vectors.double() / self._scale).amin(0)
-        positions = torch.arange(first, first + len(vectors)).expand_as(distances)
-        every = torch.cat([self.distances, distances], dim=1)
-        self.distances, order = every.topk(min(NEAREST, every.shape[1]), largest=False)
-        self._positions = torch.cat([self._positions, positions], dim=1).gather(1, order)
+        scaled, positions = vectors.double() / self._scale, torch.arange(first, first + len(vectors))
+        for rows in blocks(len(self._pairs), FEW):
+            here = self._pairs[rows].transpose(0, 1).double() / self._scale
+            found = torch.cdist(here, scaled).amin(0)
+            every = torch.cat([self.distances[rows], found], dim=1)
+            self.distances[rows], order = every.topk(self.distances.shape[1], largest=False)
+            places = torch.cat([self._positions[rows], positions.expand_as(found)], dim=1)
+            self._positions[rows] = places.gather(1, order)
 
     @property
     def nearest(self) -> Int64[Tensor, " b"]:
@@ -74,11 +83,13 @@ class Way:
     """Whether the vectors' numbers differ in scale, and are brought to unit deviation over held-out pictures."""
 
     def pairs(self, pixels: Batch) -> Pairs:
-        return torch.stack([self.vectors(pixels), self.vectors(pixels.flip(-1))])
+        return torch.stack([self.vectors(pixels), self.vectors(pixels.flip(-1))], dim=1)
 
     def scale(self, held_out: Pairs) -> Float64[Tensor, " d"]:
-        deviation = held_out[0].double().std(0)
-        return torch.where(deviation > 1e-6, deviation, 1.0) if self.standardise else torch.ones_like(deviation)
+        if not self.standardise:
+            return torch.ones(held_out.shape[-1], dtype=torch.float64)
+        deviation = held_out[:, 0].double().std(0)
+        return torch.where(deviation > 1e-6, deviation, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,37 +156,37 @@ class Neighbours(Figure):
             "features": Way(vectors=features, standardise=extract.standardise),
             "pixels": Way(vectors=_small, standardise=False),
         }
-        self._made: dict[str, list[Pairs]] = {name: [] for name in self._ways}
-        self._rows: list[dict[str, Any]] = []
+        self._made = {name: Kept() for name in self._ways}
+        self._ids, self._first = list[str](), list[dict[str, Any]]()
         self._size: tuple[int, int] = (0, 0)
         self._verdicts: dict[str, Verdict] = {}
 
     def measure(self, pixels: UInt8[Tensor, "batch 3 h w"], rows: Sequence[Row]) -> Measured:
-        if len(self._rows) == MOST:
+        if len(self._ids) == MOST:
             return {}
         return {"size": torch.tensor(pixels.shape[2:])} | self._pairs(pixels[: len(rows)])
 
     def add(self, rows: Sequence[Row], measured: Measured) -> None:
-        room = MOST - len(self._rows)
+        room = MOST - len(self._ids)
         if room:
             height, width = measured["size"].tolist()
             self._size = (height, width)
-            for name, pairs in self._made.items():
-                pairs.append(measured[name][:, :room])
-        self._rows += [{"seed": row["seed"], "id": row["id"]} for row in rows[:room]]
+            for name, kept in self._made.items():
+                kept.add(measured[name][:room])
+        self._ids += [row["id"] for row in rows[:room]]
+        self._first += [{"seed": row["seed"], "id": row["id"]} for row in rows[: SHOWN - len(self._first)]]
 
     def complete(self, processes: Processes) -> None:
         """The training pictures are read once, batch by batch, and only distances are kept of them, in the first."""
         strangers = ((images, part) for images, chosen in self._held_out for part in chosen.split(self._batch))
-        real: dict[str, list[Pairs]] = {name: [] for name in self._ways}
+        real = {name: Kept() for name in self._ways}
         for _, pairs in shared(strangers, lambda batch: self._pairs(self._read(*batch)), processes):
-            for name, parts in real.items():
-                parts.append(pairs[name])
+            for name, kept in real.items():
+                kept.add(pairs[name])
         for name, way in self._ways.items():
-            held_out = torch.cat(real[name], dim=1)
-            scale = way.scale(held_out)
-            samples = Queries(torch.cat(self._made[name], dim=1), scale)
-            self._verdicts[name] = Verdict(samples=samples, held_out=Queries(held_out, scale), rank=self._rank)
+            scale, train = way.scale(real[name].vectors), len(self._train)
+            samples, held_out = (Queries(kept[name].vectors, scale, train) for kept in (self._made, real))
+            self._verdicts[name] = Verdict(samples=samples, held_out=held_out, rank=self._rank)
         positions = torch.arange(len(self._train)).split(self._batch)
         for seen, vectors in shared(positions, self._vectors, processes):
             for name, verdict in self._verdicts.items() if processes.first else ():
@@ -186,25 +197,25 @@ class Neighbours(Figure):
         return {"memorised": self._memorised.double().mean().item()}
 
     def intervals(self) -> dict[str, Interval]:
-        return {"memorised": share_interval(self._memorised.tolist(), [row["id"] for row in self._rows])}
+        return {"memorised": share_interval(self._memorised.tolist(), self._ids)}
 
     def about(self) -> dict[str, Any]:
         rule: dict[str, Any] = {
-            "of": len(self._rows),
+            "of": len(self._ids),
             "expected_at_most": rounded(len(self._ways) * self._rank / (self._strangers + 1)),
             "train": len(self._train),
             "held_out": self._strangers,
             "nearest": min(NEAREST, len(self._train)),
         }
         rule |= {name: verdict.about() for name, verdict in self._verdicts.items()}
-        return {"memorised": rule, "neighbours": [self._neighbour(i) for i in range(min(SHOWN, len(self._rows)))]}
+        return {"memorised": rule, "neighbours": [self._neighbour(i) for i in range(len(self._first))]}
 
     def _neighbour(self, index: int) -> dict[str, Any]:
         """The training picture nearest to a sample by its features; by its pixels where they alone say it is a copy."""
         says = [name for name, verdict in self._verdicts.items() if verdict.memorised[index]]
         by = says[0] if says else "features"
         queries = self._verdicts[by].samples
-        return self._rows[index] | {
+        return self._first[index] | {
             "train_id": self._train.ids[int(queries.nearest[index])],
             "distance": rounded(queries.distances[index, 0].item()),
             "by": by,

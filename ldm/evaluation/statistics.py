@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,12 +14,10 @@ import ldm.nn.vision  # noqa: F401  makes torchvision importable, which torch_fi
 
 # isort: split
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from ldm.data.batches import mixed
 from ldm.evaluation.features import Extractor
-from ldm.evaluation.figure import Interval, share_interval
+from ldm.evaluation.figure import Interval, wilson
 from ldm.evaluation.jackknife import (
     frechet_of_pairs_without,
     frechet_without,
@@ -27,6 +25,8 @@ from ldm.evaluation.jackknife import (
     kid_without,
     recall_without,
 )
+from ldm.evaluation.kept import Kept, Scaled, blocks
+from ldm.evaluation.pairwise import kernel_distance, precision_recall
 from ldm.files import identity, read_json, whole, write_json
 from ldm.nn.weights import read_tensors
 
@@ -36,8 +36,6 @@ KID_SUBSET = 1000
 KID_SUBSETS = 100
 NEIGHBOURS = 3
 """Of precision and recall (Kynkäänniemi et al. 2019)."""
-ROWS = 500
-"""Of a matrix of distances, held at a time: few enough for memory; fewer still fragment it."""
 WIDEST = 2048
 """Dimensions up to which the Fréchet distance has an interval: its cost grows with their cube."""
 
@@ -63,14 +61,14 @@ class Statistics:
 
     def __init__(self, keep: int = KEPT) -> None:
         self.count, self._keep = 0, keep
-        self._kept: list[Tensor] = []
+        self._kept = Kept()
         self._sum: Tensor | None = None
         self._products: Tensor | None = None
 
     def add(self, features: Float[Tensor, "b d"]) -> None:
         room = self._keep - min(self.count, self._keep)
         if room:
-            self._kept.append(features[:room].clone())
+            self._kept.add(features[:room])
         self.count += len(features)
         wide = features.double()
         total, products = wide.sum(0), wide.T @ wide
@@ -79,7 +77,8 @@ class Statistics:
 
     @property
     def kept(self) -> Float[Tensor, "n d"]:
-        return torch.cat(self._kept)
+        """In a file that is mapped into memory."""
+        return self._kept.vectors
 
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance; needs two vectors."""
@@ -142,16 +141,13 @@ class RealStatistics:
         """Of `between`, where the features kept of both are of pairs; None as for `distance_interval`."""
         if len(self.scale) > WIDEST:
             return None
-        without = frechet_of_pairs_without(a.kept.double() / self.scale, b.kept.double() / self.scale)
+        without = frechet_of_pairs_without(self._over_scale(a.kept), self._over_scale(b.kept))
         low, high = interval(self.between(a, b), without, shrink=(len(a.kept) / a.count) ** 0.5)
         return max(0.0, low), high
 
     def kernel_distance(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> tuple[float, float]:
         """KID between two sets of features: mean and deviation over subsets."""
-        first, second = self._scaled(a), self._scaled(b)
-        size, subsets = kid_subsets(len(a), len(b))
-        mmd = kid_features_to_metric(first, second, kid_subset_size=size, kid_subsets=subsets, verbose=False)
-        return mmd[KEY_METRIC_KID_MEAN], mmd[KEY_METRIC_KID_STD]
+        return kernel_distance(self._scaled(a), self._scaled(b), *kid_subsets(len(a), len(b)))
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
         tensors = {
@@ -197,25 +193,24 @@ class RealStatistics:
         """
         kept, opposite, order = len(self.kept), self.opposite, mixed(len(self.kept), len(self.kept))
         count = min(made, kept // 2)
-        found = {"floor": self._beside(self.kept[order[:count]], self.kept[order[count : count + real]])}
+        found = {"floor": self._beside(self.kept, order[:count], order[count : count + real])}
         if opposite is not None:
-            strangers = opposite[mixed(min(made, len(opposite)), len(opposite))]
-            found["train"] = self._beside(strangers, self.kept[order[:real]])
+            strangers = mixed(min(made, len(opposite)), len(opposite))
+            found["train"] = self._beside(opposite, strangers, order[:real])
         return found
 
-    def _beside(self, first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Beside:
+    def _beside(self, features: Float[Tensor, "n d"], some: Int64[Tensor, " a"], these: Int64[Tensor, " b"]) -> Beside:
+        """Between `features` at the places `some` and those kept of these pictures at the places `these`."""
         sets = Statistics(keep=0), Statistics(keep=0)
-        for statistics, features in zip(sets, (first, second), strict=True):
-            statistics.add(features)
-        return Beside(distance=self.between(*sets), count=len(first), against=len(second))
+        for statistics, source, places in zip(sets, (features, self.kept), (some, these), strict=True):
+            for block in blocks(len(places)):
+                statistics.add(source[places[block]])
+        return Beside(distance=self.between(*sets), count=len(some), against=len(these))
 
     def fidelity(self, statistics: Statistics, key: Extractor) -> dict[str, float]:
         """Every figure of the distance between these real pictures and others, under the extractor's names."""
-        real, other = self._scaled(self.kept), self._scaled(statistics.kept)
         kid_mean, kid_std = self.kernel_distance(statistics.kept, self.kept)
-        prc = prc_features_to_metric(
-            other, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=ROWS, save_cpu_ram=True, verbose=False
-        )
+        precision, recall = precision_recall(self._scaled(statistics.kept), self._scaled(self.kept), NEIGHBOURS)
         fd, kid = key.key("fd"), key.key("kid")
         return {
             fd: self.distance(statistics),
@@ -223,8 +218,8 @@ class RealStatistics:
             kid: kid_mean,
             f"{kid}_std": kid_std,
             **self.beside(kid, "kernel_distance"),
-            key.key("precision"): prc[KEY_METRIC_PRECISION],
-            key.key("recall"): prc[KEY_METRIC_RECALL],
+            key.key("precision"): precision,
+            key.key("recall"): recall,
         }
 
     def distance_interval(self, statistics: Statistics) -> Interval | None:
@@ -232,7 +227,7 @@ class RealStatistics:
         if len(self.scale) > WIDEST:
             return None
         kept, real = statistics.kept, self.gaussian.over(self.scale)
-        without = frechet_without(real.mean, real.covariance, kept.double() / self.scale)
+        without = frechet_without(real.mean, real.covariance, self._over_scale(kept))
         low, high = interval(self.distance(statistics), without, shrink=(len(kept) / statistics.count) ** 0.5)
         return max(0.0, low), high
 
@@ -240,21 +235,24 @@ class RealStatistics:
         """Of the `figures` that `fidelity` gave: of other samples, equally many, against these same real pictures."""
         real, other = self._scaled(self.kept), self._scaled(statistics.kept)
         kid, precision, recall = (key.key(name) for name in ("kid", "precision", "recall"))
-        inside = round(figures[precision] * len(other))
         drawn = figures[f"{kid}_std"] ** 2 / KID_SUBSETS
         low, high = interval(figures[recall], recall_without(other, real, NEIGHBOURS))
         found = {
             kid: interval(figures[kid], kid_without(other, real), extra=drawn),
-            precision: share_interval([i < inside for i in range(len(other))], [str(i) for i in range(len(other))]),
+            precision: wilson(round(figures[precision] * len(other)) / len(other), len(other)),
             recall: (max(0.0, low), min(1.0, high)),
         }
         distance = self.distance_interval(statistics)
         return found if distance is None else {key.key("fd"): distance} | found
 
-    def _scaled(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """For kernels and neighbours: in double precision, and centred where features are given unit variance."""
-        centre = self.gaussian.mean if (self.scale != 1).any() else torch.zeros(())
-        return (features.double() - centre) / self.scale
+    def _scaled(self, features: Float[Tensor, "n d"]) -> Scaled:
+        """For kernels and neighbours: centred where features are given unit variance."""
+        centre = self.gaussian.mean if (self.scale != 1).any() else torch.zeros((), dtype=torch.float64)
+        return Scaled(vectors=features, centre=centre, scale=self.scale)
+
+    def _over_scale(self, features: Float[Tensor, "n d"]) -> Scaled:
+        """For Gaussians, whose place is a matter of both."""
+        return Scaled(vectors=features, centre=torch.zeros((), dtype=torch.float64), scale=self.scale)
 
     def describe(self, count: int) -> dict[str, Any]:
         """How figures against this reference were measured, for `about`, with a warning where too few pictures were."""

@@ -16,6 +16,8 @@ from ldm.data.shards import Images
 from ldm.evaluation.config import Reference
 from ldm.evaluation.features import Extractor, RandomConvolutions, extractor
 from ldm.evaluation.fidelity import InceptionScore, splits
+from ldm.evaluation.kept import ROWS
+from ldm.evaluation.pairwise import kernel_distance, precision_recall
 from ldm.evaluation.reconstruction import enlarge
 from ldm.evaluation.reference import reference
 from ldm.evaluation.statistics import Gaussian, RealStatistics, Statistics, frechet
@@ -23,6 +25,10 @@ from ldm.files import read_json, write_manifest
 from ldm.nn.weights import PUBLISHED
 from ldm.sources.config import Drawn
 from ldm.sources.drawn import draw, scene
+
+# isort: split
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 CPU = torch.device("cpu")
 SQUEEZENET = Path("weights/squeezenet1_0_imagenet_caffe_bgr_fp16.pt")
@@ -142,6 +148,18 @@ def test_agrees_with_torch_fidelitys_own_pipeline(none, photographs):
     assert ours["recall_plain"] == pytest.approx(theirs["recall"], abs=1e-3)
 
 
+def test_what_is_computed_block_by_block_is_torch_fidelitys_of_all_at_once():
+    made, real = (
+        torch.randn(count, 6, generator=torch.Generator().manual_seed(count)).double() for count in (1210, 700)
+    )
+    assert min(len(made), len(real)) > ROWS
+    theirs = prc_features_to_metric(made, real, prc_neighborhood=3, verbose=False)
+    assert precision_recall(made, real, 3) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
+    theirs = kid_features_to_metric(made, real, kid_subset_size=600, kid_subsets=3, verbose=False)
+    expected = theirs["kernel_inception_distance_mean"], theirs["kernel_inception_distance_std"]
+    assert kernel_distance(made, real, 600, 3) == pytest.approx(expected, rel=1e-9)
+
+
 def test_agrees_with_torchmetrics(none, photographs):
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -252,7 +270,6 @@ def test_vgg16_is_torch_fidelitys_own_and_named_so(tmp_path, monkeypatch):
     """Its loading path, on a state dict drawn here (a tensor of one number costs no space), and its figures."""
     import torchvision
     from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
-    from torch_fidelity.metric_prc import prc_features_to_metric
 
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in torchvision.models.vgg16().state_dict().items()}
