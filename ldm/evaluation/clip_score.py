@@ -9,8 +9,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ldm.data.pictures import to_float
+from ldm.data.pictures import resize, to_float
 from ldm.evaluation.figure import Figure, Interval, Row, mean_interval
+from ldm.evaluation.reconstruction import central
 from ldm.evaluation.shared import Measured
 from ldm.files import read_json
 from ldm.nn.clip import load
@@ -42,7 +43,8 @@ class ClipScore(Figure):
             if row["caption"] is None:
                 raise ValueError(f"sample of {row['id']} has no caption; leave clip_score out of figures")
         captions = [row["caption"] for row in rows] + [rows[-1]["caption"]] * (len(pixels) - len(rows))
-        cosines = self._clip.similarity(to_float(pixels.to(self._device)), captions)
+        shown = torch.stack([_as_clip_was_trained(picture, self._clip.size) for picture in pixels])
+        cosines = self._clip.similarity(to_float(shown.to(self._device)), captions)
         return {"scores": (100 * cosines[: len(rows)].double()).cpu()}
 
     def add(self, rows: Sequence[Row], measured: Measured) -> None:
@@ -58,3 +60,13 @@ class ClipScore(Figure):
 
     def about(self) -> dict[str, Any]:
         return {"clip": {"sha256": self._clip.sha256, "source": self._source, "pixels": self._clip.size}}
+
+
+def _as_clip_was_trained(pixels: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
+    """The short side brought to `size` by Pillow's bicubic, then the middle.
+
+    In uint8, as CLIP's own preprocessing does: where an edge overshoots it is cut off at black and white, which on
+    photographs is 1 % of a score.
+    """
+    height, width = (size * side // min(pixels.shape[1:]) for side in pixels.shape[1:])
+    return central(resize(pixels, height, width), size, size)

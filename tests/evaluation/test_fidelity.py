@@ -15,16 +15,18 @@ from ldm.data.pictures import from_image, low_resolution
 from ldm.data.shards import Images
 from ldm.evaluation.config import Reference
 from ldm.evaluation.features import Extractor, RandomConvolutions, extractor
-from ldm.evaluation.fidelity import InceptionScore, splits
+from ldm.evaluation.fidelity import SPLITS, InceptionScore, splits
 from ldm.evaluation.kept import ROWS
 from ldm.evaluation.pairwise import kernel_distance, precision_recall
 from ldm.evaluation.reconstruction import enlarge
 from ldm.evaluation.reference import reference
 from ldm.evaluation.statistics import Gaussian, RealStatistics, Statistics, frechet
 from ldm.files import read_json, write_manifest
+from ldm.nn.vision import CifarResNet56
 from ldm.nn.weights import PUBLISHED
 from ldm.sources.config import Drawn
 from ldm.sources.drawn import draw, scene
+from tests.evaluation.conftest import SHARED
 
 # isort: split
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -32,6 +34,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 CPU = torch.device("cpu")
 SQUEEZENET = Path("weights/squeezenet1_0_imagenet_caffe_bgr_fp16.pt")
+RESNET = Path("weights/cifar10_resnet56-4bfd9763.th")
 
 
 class Pictures(Dataset):
@@ -64,6 +67,12 @@ def statistics(features: torch.Tensor, step: int = 7) -> Statistics:
 def real_statistics(pictures: torch.Tensor, extract: Extractor) -> RealStatistics:
     features, _ = extract(pictures)
     return RealStatistics.of(statistics(features), (statistics(features[::2]), statistics(features[1::2])), extract)
+
+
+def scenes(count: int) -> torch.Tensor:
+    """Drawn scenes of 32 x 32 pixels."""
+    config = Drawn(kind="drawn", count=count, objects=1, seed=1, held_out=[])
+    return torch.stack([from_image(draw(scene(config, i), 32)[0]) for i in range(count)])
 
 
 def blurred(pictures: torch.Tensor, factor: int = 4) -> torch.Tensor:
@@ -190,10 +199,8 @@ def test_blur_stands_far_above_real_against_real_on_photographs(none, photograph
 
 
 def test_blur_stands_clearly_above_real_against_real_on_scenes(none):
-    config = Drawn(kind="drawn", count=400, objects=1, seed=1, held_out=[])
-    scenes = torch.stack([from_image(draw(scene(config, i), 32)[0]) for i in range(400)])
-    extract = extractor(none, CPU)
-    real, others = real_statistics(scenes[:200], extract), scenes[200:]
+    drawn, extract = scenes(400), extractor(none, CPU)
+    real, others = real_statistics(drawn[:200], extract), drawn[200:]
     between_real = real.distance(statistics(extract(others)[0]))
     assert real.distance(statistics(extract(blurred(others))[0])) > 4 * between_real
     assert real.floor["frechet_distance"] < 4 * between_real  # the halves are half as many pictures
@@ -266,7 +273,16 @@ def test_inception_of_other_content_is_refused(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_vgg16_is_torch_fidelitys_own_and_named_so(tmp_path, monkeypatch):
+@pytest.fixture
+def pictures(request) -> torch.Tensor:
+    """18 drawn scenes; every third a photograph where there are any."""
+    found = scenes(18)
+    if (SHARED / "cifar10").is_dir():
+        found[::3] = request.getfixturevalue("photographs")(6)
+    return found
+
+
+def test_vgg16_is_torch_fidelitys_own_and_named_so(pictures, tmp_path, monkeypatch):
     """Its loading path, on a state dict drawn here (a tensor of one number costs no space), and its figures."""
     import torchvision
     from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
@@ -288,10 +304,11 @@ def test_vgg16_is_torch_fidelitys_own_and_named_so(tmp_path, monkeypatch):
     extract = extractor(folder, CPU)
     assert torch.get_rng_state().equal(before)
     assert extract.key("precision") == "precision_vgg16_unpublished"
-    one, other = (torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8, generator=generator) for _ in range(2))
+    one, other = blurred(pictures[::2], 4), pictures[1::2]
     assert extract(one)[0].shape == (9, 4096)
     assert isinstance(extract.network, FeatureExtractorVGG16)
-    theirs = prc_features_to_metric(*(extract.network(pictures)[0] for pictures in (one, other)), verbose=False)
+    theirs = prc_features_to_metric(*(extract.network(each)[0] for each in (one, other)), verbose=False)
+    assert 0 < theirs["precision"] < 1
     monkeypatch.setattr("ldm.evaluation.statistics.frechet", lambda a, b: 0.0)  # minutes, of 4096 features
     real, samples = real_statistics(other, extract), statistics(extract(one)[0])
     ours = real.fidelity(samples, extract)
@@ -315,7 +332,7 @@ def compared(request, tmp_path) -> tuple[torch.Tensor, torch.Tensor, Extractor]:
     )
     if request.param == "drawn":
         return *drawn_features(200), plain
-    files = {"resnet": Path("weights/cifar10_resnet56-4bfd9763.th"), "squeezenet": SQUEEZENET}
+    files = {"resnet": RESNET, "squeezenet": SQUEEZENET}
     kinds = {"resnet": "cifar_resnet56", "squeezenet": "squeezenet"}
     photographs, shared = (request.getfixturevalue(name) for name in ("photographs", "shared"))
     count = {"resnet": 200, "squeezenet": 60}[request.param]  # more than its 64 features; fewer than its 512
@@ -361,15 +378,47 @@ def test_precision_and_recall_are_the_adm_evaluators(compared):
     assert ours[extract.key("recall")] == pytest.approx((reach_b >= across.T).any(1).double().mean().item(), abs=1e-6)
 
 
-def test_the_streamed_inception_score_is_torchmetrics_formula():
-    logits = 2 * torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
+class Classes(torch.nn.Module):
+    """Logits of pictures: a CIFAR ResNet's ten; without its weights, what untrained convolutions see of 102 things."""
+
+    def __init__(self, weights: Path | None) -> None:
+        super().__init__()
+        self.resnet = weights and CifarResNet56().eval()
+        if weights:
+            state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
+            self.resnet.load_state_dict({name.removeprefix("module."): of for name, of in state.items()})
+
+    @torch.no_grad()
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if not self.resnet:
+            return 20 * RandomConvolutions("random_conv", ["features"])(pixels)[0]
+        mean, std = (torch.tensor(of).view(3, 1, 1) for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        x, net = (pixels / 255 - mean) / std, self.resnet
+        x = net.layer3(net.layer2(net.layer1(net.bn1(net.conv1(x)).relu())))
+        return net.linear(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["drawn", "photographs"])
+def test_the_streamed_inception_score_is_torchmetrics(kind, request):
+    """On pictures, part by part: theirs shuffles before it makes parts."""
+    from torchmetrics.image.inception import InceptionScore as Theirs
+
+    if kind == "drawn":
+        network, real = Classes(None), scenes(120)
+    else:
+        network = Classes(request.getfixturevalue("shared")(RESNET))
+        real = request.getfixturevalue("photographs")(120)
     score = InceptionScore()
-    for part in logits.split(64):
-        score.add(part)
-    member, theirs = splits(0, 300), []
-    for part in range(10):
-        p, log_p = (f(logits[member == part], dim=1) for f in (torch.softmax, torch.log_softmax))
-        theirs.append((p * (log_p - p.mean(0, keepdim=True).log())).sum(1).mean().exp().item())
+    for part in real.split(50):
+        score.add(network(part))
+    member, theirs = splits(0, len(real)), []
+    for part in range(SPLITS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            of_part = Theirs(feature=network, splits=1)
+        of_part.update(real[member == part])
+        theirs.append(of_part.compute()[0].item())
+    assert min(theirs) > 1.5, "pictures of several classes"
     assert score.scores().tolist() == pytest.approx(theirs, rel=1e-3)
 
 
