@@ -179,6 +179,20 @@ def test_figures_compare_like_with_like(params):
             assert isinstance(params["datasets"][dataset].source, Drawn)
         if "paired" in row.figures:
             assert channels(params, row.samples) != "none"
+        if "neighbours" in row.figures:
+            assert samples.split != "train" or channels(params, row.samples) == "none", "they resemble what they are of"
+            assert params.splits(dataset) & {"test", "validation"}, "held-out pictures set the rule"
+        if "clip_score" in row.figures:
+            assert row.clip != "none"
+            assert params["datasets"][dataset].source.kind in NEEDS["text"]
+
+
+@pytest.mark.parametrize("name", ["photos", "photos-gpu", "cifar10", "cifar10-gpu"])
+def test_whole_photographs_that_are_made_are_looked_up_among_those_of_training(name):
+    params = Params(ROOT / "presets" / f"{name}.yaml")
+    kinds = {row.samples: channels(params, row.samples) for row in params["evaluation.samples"].values()}
+    looked_up = {row.samples for row in params["evaluation.samples"].values() if "neighbours" in row.figures}
+    assert looked_up == {samples for samples, kind in kinds.items() if kind in ("none", "label_map")}
 
 
 def test_a_study_compares_samples_of_the_same_originals(params):
