@@ -1,4 +1,4 @@
-"""What is measured of a VQ first stage: as of a KL one, and how much of its codebook is used."""
+"""What is measured of a VQ first stage, at twice the size of its training: as of a KL one, and its codebook's use."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.autoencoder.conftest import RUN
 def test_a_codebook_has_figures_and_warnings_of_its_own(row, pictures, tmp_path):
     none, coder, real = tmp_path / "none", tmp_path / "vq", tmp_path / "reference"
     none.mkdir()
-    list(train(row("vq"), RUN, pictures, none, none, coder, tmp_path / "state"))
+    list(train(row("vq", train={"crop": 8}), RUN, pictures, none, none, coder, tmp_path / "state"))
     split = {"dataset": "x", "split": "validation", "features": "none", "batch": 5}
     list(reference(Reference(**split), RUN, pictures, none, real))
     config = AutoencoderEvaluation(**split, autoencoder="x", reference="x", perceptual="none", count=12)
@@ -25,4 +25,4 @@ def test_a_codebook_has_figures_and_warnings_of_its_own(row, pictures, tmp_path)
     assert {f"latent_{what}_{c}" for what in ("mean", "std", "noise", "kurtosis") for c in range(3)} <= figures.keys()
     assert figures["latent_noise_0"] == 0
     assert isinstance(measured["about"]["latent_warnings"], list)
-    assert measured["about"]["training"] == {"dataset": "soft", "size": 16}
+    assert (measured["about"]["size"], measured["about"]["training"]) == (16, {"dataset": "soft", "size": 8})
