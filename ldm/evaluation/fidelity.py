@@ -13,8 +13,9 @@ from ldm.data.randomness import generator
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figure import Figure, Interval, Row
 from ldm.evaluation.jackknife import of_replicates
+from ldm.evaluation.pairwise import kid_subsets
 from ldm.evaluation.shared import Measured
-from ldm.evaluation.statistics import NEIGHBOURS, RealStatistics, Statistics, kid_subsets
+from ldm.evaluation.statistics import NEIGHBOURS, RealStatistics, Statistics
 
 SPLITS = 10
 """Of the inception score."""

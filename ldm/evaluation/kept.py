@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO
 
 import numpy as np
@@ -35,33 +35,46 @@ class Kept:
         self.count = 0
 
     def add(self, vectors: Shaped[Tensor, "b ..."]) -> None:
-        """Raises OSError where the disk is full."""
+        """Raises OSError that names the folder where the disk is full."""
         self._file = self._file or _nameless()
-        self._file.write(vectors.contiguous().numpy().data)
-        self._like = vectors[:0]
+        _append(self._file, vectors)
+        self._like = vectors.new_empty(0, *vectors.shape[1:])
         self.count += len(vectors)
 
     @property
     def vectors(self) -> Shaped[Tensor, "n ..."]:
         """Those added so far, one at least. To be read, not written."""
         assert self._file is not None
-        self._file.flush()
         shape = (self.count, *self._like.shape[1:])
         return torch.from_numpy(np.memmap(self._file, self._like.numpy().dtype, "c", shape=shape))
 
 
 def filled(count: int, width: int, value: int | float, dtype: torch.dtype) -> Shaped[Tensor, "count width"]:
-    """`count` rows of `width` numbers in such a file, to be written and read. Raises OSError where the disk is full."""
-    file, rows = _nameless(), torch.full((min(ROWS, count), width), value, dtype=dtype).numpy()
+    """`count` rows of `width` numbers in such a file, to be written and read; raises OSError as `Kept.add`.
+
+    The file has its room from the first, so that no write to the map can fail for want of it.
+    """
+    file, rows = _nameless(), torch.full((min(ROWS, count), width), value, dtype=dtype)
     for block in blocks(count):
-        file.write(rows[: block.stop - block.start].data)
-    file.flush()  # the room is there: a write to the map cannot fail for want of it
-    return torch.from_numpy(np.memmap(file, rows.dtype, "r+", shape=(count, width)))
+        _append(file, rows[: block.stop - block.start])
+    return torch.from_numpy(np.memmap(file, rows.numpy().dtype, "r+", shape=(count, width)))
+
+
+def _folder() -> str:
+    folders = (os.environ.get("TMPDIR"), "/var/tmp")
+    return next((folder for folder in folders if folder and Path(folder).is_dir()), gettempdir())
 
 
 def _nameless() -> IO[bytes]:
-    folders = (os.environ.get("TMPDIR"), "/var/tmp")
-    return TemporaryFile(dir=next((folder for folder in folders if folder and Path(folder).is_dir()), None))
+    return TemporaryFile(dir=_folder())
+
+
+def _append(file: IO[bytes], rows: Shaped[Tensor, "b ..."]) -> None:
+    try:
+        file.write(rows.contiguous().numpy().data)
+        file.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _folder()) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,19 @@ from torch import Tensor
 
 from ldm.evaluation.kept import Vectors, blocks
 
-SEED = 2020
-"""Of the subsets that KID draws, as in torch-fidelity."""
+KID_SUBSET, KID_SUBSETS, SEED = 1000, 100, 2020
+"""Pictures of each set that KID takes at a time, how often, and the seed of the draws, that of torch-fidelity."""
 
 
 def kernel(a: Float64[Tensor, "n d"], b: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
     """The cubic kernel of KID (Bińkowski et al. 2018)."""
     return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
+
+
+def kid_subsets(first: int, second: int) -> tuple[int, int]:
+    """How many pictures of each of two sets KID takes at a time, and how often."""
+    size = min(KID_SUBSET, first, second)
+    return size, 1 if size == first == second else KID_SUBSETS  # more would be the same pictures again
 
 
 def kernel_distance(first: Vectors, second: Vectors, size: int, subsets: int) -> tuple[float, float]:

@@ -26,14 +26,12 @@ from ldm.evaluation.jackknife import (
     recall_without,
 )
 from ldm.evaluation.kept import Kept, Scaled, blocks
-from ldm.evaluation.pairwise import kernel_distance, precision_recall
+from ldm.evaluation.pairwise import KID_SUBSETS, kernel_distance, kid_subsets, precision_recall
 from ldm.files import identity, read_json, whole, write_json
 from ldm.nn.weights import read_tensors
 
 KEPT = 10_000
 """Features kept one by one, the first so many, for what mean and covariance cannot give: KID, precision, recall."""
-KID_SUBSET = 1000
-KID_SUBSETS = 100
 NEIGHBOURS = 3
 """Of precision and recall (Kynkäänniemi et al. 2019)."""
 WIDEST = 2048
@@ -269,12 +267,6 @@ class RealStatistics:
                 "and the Fréchet distance far above that of many pictures; compare it only at equal counts"
             )
         return about
-
-
-def kid_subsets(first: int, second: int) -> tuple[int, int]:
-    """How many pictures of each of two sets KID takes at a time, and how often."""
-    size = min(KID_SUBSET, first, second)
-    return size, 1 if size == first == second else KID_SUBSETS  # more would be the same pictures again
 
 
 def check_comparable(reference: Path, images: Path, splits: Collection[str]) -> int:

@@ -1,6 +1,8 @@
 """Many pictures need no more memory than few, and sums taken batch by batch are those of all at once."""
 
 import os
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 
 from benchmarks.latents_memory import memory
 from ldm.evaluation.fidelity import SPLITS, InceptionScore, splits
-from ldm.evaluation.kept import Kept, blocks
+from ldm.evaluation.kept import Kept, blocks, filled
 
 # isort: split
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -46,6 +48,20 @@ def test_what_is_kept_lies_in_a_file_and_is_read_as_it_was():
     assert all(kept.vectors[rows].isfinite().all() for rows in blocks(10_000))
     assert memory()["anonymous"] - before < 20
     assert kept.vectors[:100].equal(first)
+
+
+def test_a_disk_that_is_full_is_said_with_the_folder(monkeypatch, tmp_path):
+    """A limit on the size of files, which writing meets as it meets a full disk."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+            Kept().add(torch.zeros(100, 2048))
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+            filled(1000, 50, 0, torch.float64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_parts_of_the_inception_score_are_equal_random_and_the_same_however_pictures_come():
