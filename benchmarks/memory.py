@@ -227,7 +227,9 @@ def measured(kind: str, params: Mapping[str, Any], name: str, batch: int) -> dic
         _, step = STEPS[kind](params, name, batch, Real("cuda"))
         taken = seconds(step, device="cuda", repeats=5)
     except torch.OutOfMemoryError:
-        fewer = int(0.9 * batch)
+        if batch == 1:
+            raise
+        fewer = int(0.9 * batch)  # tried when this one's tensors are gone with the error
     else:
         reserved = torch.cuda.max_memory_reserved()
         return {"batch": batch, "reserved": reserved, "images_per_second": batch / median(taken)}
